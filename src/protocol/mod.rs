@@ -1,0 +1,3 @@
+//! When it is safe: decisions as pure functions, and the named points at which tests crash the process.
+
+pub mod failpoint;
