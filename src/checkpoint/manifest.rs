@@ -14,7 +14,8 @@ use crate::message::{Epoch, Offset};
 use crate::plan::logical::JobPlan;
 use crate::plan::time_zones::ZoneTables;
 use crate::protocol::checkpoint::StagedFile;
-use crate::protocol::event_time::{PartitionTime, SourceCounts};
+use crate::protocol::event_time::PartitionTime;
+pub use crate::protocol::event_time::SourceCounts;
 
 /// The format that this release writes. It reads the last two.
 pub const FORMAT: u32 = 1;
@@ -254,7 +255,7 @@ impl Manifest {
     }
 
     /// For each output the index of its source: reads in the order of their ids.
-    fn output_sources(&self) -> Vec<usize> {
+    pub fn output_sources(&self) -> Vec<usize> {
         let ids: Vec<u32> = self.plan.outputs.iter().map(|output| output.plan.read().id).collect();
         let mut known = ids.clone();
         known.sort_unstable();
