@@ -3,3 +3,4 @@
 pub mod checkpoint;
 pub mod event_time;
 pub mod failpoint;
+pub mod version;
