@@ -36,6 +36,7 @@ pub(super) struct FloatSum {
 }
 
 /// The one form of a sum in which it is compared, written and rounded: a sign and digits to the base 2^32.
+#[derive(Debug, PartialEq)]
 pub(super) struct Digits {
     pub(super) negative: bool,
     digits: [u32; CHUNKS],
@@ -243,3 +244,7 @@ impl Digits {
         f64::from_bits(((exponent as u64) << 52) + mantissa + u64::from(up))
     }
 }
+
+#[cfg(test)]
+#[path = "float_sum_tests.rs"]
+pub(in crate::operator::accumulator) mod tests;

@@ -24,6 +24,8 @@ mod float_sum;
 mod select;
 mod sum;
 mod sum_float;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use arrow::array::{ArrayRef, BooleanArray};

@@ -18,6 +18,8 @@
 
 mod decode;
 mod lane;
+#[cfg(test)]
+mod tests;
 
 use arrow::array::ArrayRef;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
