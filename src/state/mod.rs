@@ -3,6 +3,7 @@
 //! A state key is `key group (u16, big endian) ∥ namespace length (u8) ∥ namespace ∥ key`; each operator has a column
 //! family of its own. The namespace is empty today; a window or the side of a join will go there.
 
+pub mod encoding;
 pub mod memory;
 pub mod rocksdb;
 #[cfg(test)]
