@@ -5,7 +5,7 @@
 //! filter, never truth, and may forget at any time. [`DistinctOwner`] keeps the presence of every value of its key
 //! groups and tells the group's owner how many were new.
 //!
-//! State, in the operator's family, under the value's key group: `d ∥ value` → id (u32), ids from 1, 0 is null;
+//! State, in the operator's family, under the value's key group: `d ∥ value` → id (u32), ids from 0;
 //! `n` → the next id; `p ∥ group key ∥ id / 65,536 (u16, big endian)` → a container of id % 65,536.
 
 use std::sync::Arc;
@@ -14,22 +14,18 @@ use arrow::array::{Array, BooleanArray};
 use hashbrown::{HashMap, HashSet};
 
 use super::container::Container;
-use super::exchange::{DistinctBlock, TallyBlock, owner_of_group, owner_of_hash};
+use super::exchange::{DistinctBlock, TallyBlock, owner_of_hash};
 use super::key_index::KeyIndex;
 use crate::error::{Error, Result};
 use crate::message::KeyGroup;
 use crate::state::encoding::{key_group, key_hash};
 use crate::state::{StateStore, Write, state_key};
 
-/// The second half of a pair whose value is null.
-pub const NULL_VALUE: u32 = u32::MAX;
 /// Pairs in a block that is sent.
 const BLOCK_PAIRS: usize = 8192;
 /// Pairs and bytes that the local filter remembers.
 const SEEN_LIMIT: usize = 2 << 20;
 const VALUES_LIMIT: usize = 32 << 20;
-const NULL_GROUP: KeyGroup = KeyGroup(0);
-const FIRST_ID: u32 = 1;
 
 /// Forwards each (group, value) once, as far as it remembers.
 pub struct LocalDistinct {
@@ -67,14 +63,10 @@ impl LocalDistinct {
             if filter.is_some_and(|f| f.is_null(row) || !f.value(row)) {
                 continue;
             }
-            let id = if nulls.is_some_and(|n| n.is_null(row)) {
-                if !self.counts_null {
-                    continue;
-                }
-                NULL_VALUE
-            } else {
-                self.values.intern(key_hash(value), value).0
-            };
+            if !self.counts_null && nulls.is_some_and(|n| n.is_null(row)) {
+                continue;
+            }
+            let (id, _) = self.values.intern(key_hash(value), value);
             if self.seen.insert(u64::from(slot) << 32 | u64::from(id)) {
                 self.pending.push((slot, id));
             }
@@ -90,8 +82,7 @@ impl LocalDistinct {
     pub fn flush(&mut self, groups: &KeyIndex, workers: usize, emit: &mut dyn FnMut(usize, DistinctBlock)) {
         let mut routes: Vec<Route> = (0..workers).map(|_| Route::new(self.pipeline, self.call)).collect();
         for (slot, id) in self.pending.drain(..) {
-            let worker =
-                if id == NULL_VALUE { owner_of_group(NULL_GROUP, workers) } else { owner_of_hash(self.values.hash(id), workers) };
+            let worker = owner_of_hash(self.values.hash(id), workers);
             routes[worker].push(slot, id, groups, &self.values);
             if routes[worker].block.pairs.len() >= BLOCK_PAIRS {
                 let full = std::mem::replace(&mut routes[worker], Route::new(self.pipeline, self.call));
@@ -134,11 +125,7 @@ impl Route {
 
     fn push(&mut self, slot: u32, id: u32, groups: &KeyIndex, values: &KeyIndex) {
         let group = *self.groups.entry(slot).or_insert_with(|| self.block.groups.push(groups.key(slot)));
-        let value = if id == NULL_VALUE {
-            NULL_VALUE
-        } else {
-            *self.values.entry(id).or_insert_with(|| self.block.values.push(values.key(id)))
-        };
+        let value = *self.values.entry(id).or_insert_with(|| self.block.values.push(values.key(id)));
         self.block.pairs.push((group, value));
     }
 }
@@ -209,7 +196,7 @@ impl DistinctOwner {
             .pairs
             .iter()
             .map(|&(group, value)| {
-                let (key_group, id) = if value == NULL_VALUE { (NULL_GROUP, 0) } else { values[value as usize] };
+                let (key_group, id) = values[value as usize];
                 (container_key(groups[group as usize], key_group, id), id as u16)
             })
             .collect();
@@ -253,7 +240,7 @@ impl DistinctOwner {
             let group = key_group(hash);
             let (slot, new) = self.values.intern(hash, block.values.get(i));
             if new {
-                let next = self.next_ids.entry(group.0).or_insert(FIRST_ID);
+                let next = self.next_ids.entry(group.0).or_insert(0);
                 self.ids.push(*next);
                 *next = next.checked_add(1).ok_or_else(|| {
                     Error::data("too_many_values", "a distinct count met more than 4 billion values in one key group")
@@ -284,7 +271,7 @@ impl DistinctOwner {
         groups.dedup();
         let keys: Vec<_> = groups.iter().map(|&group| counter_key(KeyGroup(group))).collect();
         for (group, next) in groups.iter().zip(self.store.multi_get(&self.family, &keys)?) {
-            let next = next.map_or(Ok(FIRST_ID), |bytes| decode_id(&bytes))?;
+            let next = next.map_or(Ok(0), |bytes| decode_id(&bytes))?;
             self.next_ids.insert(*group, next);
         }
         Ok(())
@@ -349,7 +336,7 @@ impl DistinctOwner {
         counters.sort_unstable();
         counters.dedup();
         for group in counters {
-            let next = self.next_ids.get(&group).copied().unwrap_or(FIRST_ID);
+            let next = self.next_ids.get(&group).copied().unwrap_or(0);
             changes.push((counter_key(KeyGroup(group)), Some(next.to_le_bytes().to_vec())));
         }
         for key in std::mem::take(&mut self.dirty) {

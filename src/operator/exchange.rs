@@ -1,6 +1,5 @@
 //! What goes from one worker to the owner of a key: blocks of many entries, and who owns what.
 
-use crate::error::{Error, Result};
 use crate::message::KeyGroup;
 use crate::state::encoding::{KEY_GROUPS, key_group};
 
@@ -89,15 +88,6 @@ pub struct TallyBlock {
     pub groups: Strings,
     /// For each, how many.
     pub counts: Vec<i64>,
-}
-
-/// Reads a little-endian number off the front of a state value.
-pub fn take_u32(bytes: &mut &[u8]) -> Result<u32> {
-    let Some((head, rest)) = bytes.split_first_chunk::<4>() else {
-        return Err(Error::corruption("state", "a state value ends too early"));
-    };
-    *bytes = rest;
-    Ok(u32::from_le_bytes(*head))
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl GroupOwner {
         let mut partial = Vec::new();
         for (&(slot, _), &count) in slots.iter().zip(&block.counts) {
             partial.clear();
-            accumulator::encode_tally(count, &mut partial);
+            accumulator::encode_count(count, &mut partial);
             accumulator.merge(slot, &mut partial.as_slice())?;
         }
         slots.iter().for_each(|&(slot, _)| self.mark(slot));
