@@ -1,6 +1,7 @@
 //! Where rows go: staged while an epoch runs, listed in its manifest, committed once the manifest is durable.
 
 pub mod dead_letter;
+pub mod iceberg;
 
 use arrow::record_batch::RecordBatch;
 
