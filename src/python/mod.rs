@@ -1,1 +1,33 @@
-//! The binding.
+//! The binding: convert, detach from the interpreter, call, convert. No logic.
+//!
+//! Plans, options, events and reports cross as JSON, rows as Arrow. `python/kappa/_kappa.pyi` is the other side of it.
+
+mod call;
+mod log;
+mod plan;
+mod rows;
+mod run;
+mod settings;
+mod values;
+
+#[pyo3::pymodule]
+mod _kappa {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::log::{Log, LogWriter, RecordBatches};
+    #[pymodule_export]
+    use super::plan::{check, explain, fingerprint, schema_of};
+    #[pymodule_export]
+    use super::rows::{Rows, read};
+    #[pymodule_export]
+    use super::run::{Run, start};
+    #[pymodule_export]
+    use super::settings::Settings;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::call::remember_process();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,99 @@
+"""The engine, in Rust. Not a public interface: use `kappa`. Plans, options, events and reports are JSON texts."""
+
+from typing import Any, final
+
+__version__: str
+"""The version of the package."""
+
+def schema_of(node: str) -> str:
+    """The columns that a step of a plan gives, as a JSON list of fields. Raises `PlanError` where types do not fit."""
+
+def explain(plan: str) -> str:
+    """A plan as text."""
+
+def check(plan: str) -> str:
+    """What makes a plan unsafe to replay, as a JSON list of findings."""
+
+def fingerprint(plan: str) -> str:
+    """The fingerprint of the canonical plan."""
+
+def start(plan: str, options: str, settings: Settings) -> Run:
+    """Starts a job in threads of the engine."""
+
+def read(settings: Settings, table: str, snapshot: int | None, as_of_ms: int | None) -> Rows:
+    """The rows of a table now, of a snapshot, or at a time."""
+
+@final
+class Settings:
+    """Where things live. `overrides` come before `KAPPA_*` variables, the configuration file and the defaults."""
+
+    def __new__(cls, overrides: dict[str, str], config_file: str | None = None) -> Settings: ...
+    def to_dict(self) -> dict[str, str]:
+        """The settings in force, by name, without secrets."""
+
+@final
+class Run:
+    """A job that runs in threads of the engine."""
+
+    def next_event(self, timeout_ms: int) -> str | None:
+        """The next event as JSON; `None` if there is none in time."""
+
+    def request_stop(self) -> None:
+        """Asks for a last checkpoint and the end."""
+
+    def abort(self) -> None:
+        """Ends the job without a checkpoint."""
+
+    def is_finished(self) -> bool:
+        """Whether the job has ended, well or not."""
+
+    def report(self) -> str:
+        """Waits for the end and gives the report as JSON; raises the job's error if it failed."""
+
+@final
+class Rows:
+    """Arrow record batches."""
+
+    def num_rows(self) -> int:
+        """How many rows."""
+
+    def schema(self) -> str:
+        """The columns as a JSON list of fields."""
+
+    def slice(self, offset: int, length: int) -> Rows:
+        """Some of the rows, without a copy."""
+
+    def to_dicts(self, offset: int, length: int) -> list[dict[str, Any]]:
+        """Some of the rows as dictionaries with Python's values."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The Arrow C stream interface."""
+
+@final
+class Log:
+    """The log of the settings."""
+
+    def __new__(cls, settings: Settings) -> Log: ...
+    def create(self, topic: str, partitions: int, retention_ms: int | None) -> None:
+        """Makes a topic."""
+
+    def append(self, topic: str, values: list[bytes], keys: list[bytes | None] | None, partition: int | None) -> int:
+        """Appends records and waits until they are durable."""
+
+    def append_lines(self, topic: str, lines: bytes, key: str | None, partition: int | None) -> int:
+        """Appends the lines of a block, each a record, and waits until they are durable."""
+
+    def scan(self, topic: str, from_: str, until: str) -> RecordBatches:
+        """The records between two positions."""
+
+    def describe(self, topic: str | None) -> Rows:
+        """The partitions of a topic, or of all topics."""
+
+@final
+class RecordBatches:
+    """Records of the log, a batch at a time."""
+
+    def next_batch(
+        self,
+    ) -> list[tuple[int, int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]]:
+        """The next records: partition, offset, timestamp in ms, key, value, headers. Empty at the end."""

@@ -1,0 +1,79 @@
+"""The command `kappa`, for what is not a job: the log, plans, tables."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from kappa import __version__, doctor, job_command
+from kappa.document import Outcome, Parser, add_global_arguments, config_of, perform
+from kappa.exceptions import ConfigError
+from kappa.loading import load_job
+from kappa.log_command import add_log_commands
+from kappa.tables import read
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, names = _parser()
+
+    def action() -> Outcome:
+        args = parser.parse_args(words)
+        if getattr(args, "run", None) is None:
+            return Outcome(text=parser.format_help().rstrip())
+        run: Callable[[argparse.Namespace], Outcome] = args.run
+        return run(args)
+
+    return perform(_command(words, names), words, action)
+
+
+def _command(words: list[str], names: set[str]) -> str:
+    plain = [word for word in words if not word.startswith("-")]
+    two = " ".join(plain[:2])
+    return two if two in names else (plain[0] if plain and plain[0] in names else "kappa")
+
+
+def _parser() -> tuple[Parser, set[str]]:
+    parser = Parser(prog="kappa", description="Stream-only data engineering without a cluster.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"kappa {__version__}")
+    add_global_arguments(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    names = add_log_commands(commands)
+    for name, help_, function in (
+        ("explain", "print the plan of a job", lambda args: job_command.explain(load_job(args.job))),
+        ("check", "list what makes a job unsafe to replay", lambda args: job_command.check(load_job(args.job))),
+    ):
+        command = commands.add_parser(name, help=help_, description=help_, allow_abbrev=False)
+        command.add_argument("job", metavar="JOB.py[:NAME]")
+        add_global_arguments(command)
+        command.set_defaults(run=function)
+    table = commands.add_parser("read", help="print the rows of a table", allow_abbrev=False)
+    table.add_argument("table", metavar="TABLE")
+    table.add_argument("-n", type=int, default=20, help="how many rows (20; 0 for all)")
+    table.add_argument("--snapshot", type=int, help="of this snapshot")
+    add_global_arguments(table)
+    table.set_defaults(run=_read)
+    health = commands.add_parser("doctor", help="check this machine and the settings", allow_abbrev=False)
+    add_global_arguments(health)
+    health.set_defaults(run=doctor.run)
+    return parser, {*names, "explain", "check", "read", "doctor"}
+
+
+def _read(args: argparse.Namespace) -> Outcome:
+    if args.n < 0:
+        raise ConfigError(f"-n {args.n}: a number of rows is 0 or more", code="usage")
+    rows = read(args.table, snapshot=args.snapshot, config=config_of(args))
+    limit = args.n or len(rows)
+    data = {
+        "table": args.table,
+        "schema": {name: repr(dtype) for name, dtype in rows.schema.items()},
+        "count": len(rows),
+        "rows": rows._native.to_dicts(0, limit),
+    }
+    return Outcome(data, rows.format(limit))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
