@@ -26,7 +26,7 @@ use crate::protocol::version::{Request, StoredVersion, TableFact, VersionDecisio
 use crate::runtime::pipeline::families;
 use crate::sink::dead_letter;
 use crate::source::LogSource;
-use crate::state::encoding::{HASH_SEED, KEY_ENCODING, KEY_GROUPS};
+use crate::state::encoding::{FORMAT_VERSION, HASH_SEED, KEY_GROUPS};
 use crate::table::{Catalog, CommitKind, CreateTable, Table, TableName};
 use crate::time::{new_ordered_uuid, new_uuid, now_ms};
 
@@ -209,7 +209,7 @@ impl Prepared {
             operators.push(OperatorState {
                 name: aggregate.name.clone(),
                 families: families(pipeline),
-                key_encoding: KEY_ENCODING,
+                key_encoding: u32::from(FORMAT_VERSION),
                 accumulator_encodings: aggregate.calls.iter().map(encoding).collect::<Result<_>>()?,
                 hash_seed: HASH_SEED,
                 key_groups: KEY_GROUPS,

@@ -72,7 +72,7 @@ impl LocalAggregate {
             };
             let distinct = match (counts_null, &call.input_type) {
                 (Some(counts_null), Some(data_type)) => Some(Distinct {
-                    values: ValueEncoder::new(data_type)?,
+                    values: ValueEncoder::new(data_type),
                     local: LocalDistinct::new(pipeline, number, counts_null),
                     bytes: Vec::new(),
                     ends: Vec::new(),

@@ -11,7 +11,7 @@ use crate::plan::expr::{Expr, NamedExpr};
 use crate::plan::lower::Step;
 use crate::plan::schema::{Field, Schema};
 use crate::plan::time_zones::ZoneTables;
-use crate::plan::typing::type_of;
+use crate::plan::typing::{field_of, resolve};
 
 /// Rows with where they came from. The positions are kept only where something needs them.
 #[derive(Clone, Debug)]
@@ -126,10 +126,7 @@ fn project(batch: &RecordBatch, evaluators: &[Evaluator], schema: &arrow::dataty
 }
 
 fn projected(columns: &[&NamedExpr], input: &Schema) -> Result<Schema> {
-    let field = |column: &&NamedExpr| -> Result<Field> {
-        let typed = type_of(&column.expr, input)?;
-        Ok(Field { name: column.name.clone(), data_type: typed.data_type_or_string(), nullable: typed.nullable })
-    };
+    let field = |column: &&NamedExpr| field_of(&column.name, &resolve(&column.expr, input)?);
     Ok(Schema { fields: columns.iter().map(field).collect::<Result<_>>()? })
 }
 
