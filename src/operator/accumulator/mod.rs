@@ -100,10 +100,7 @@ pub fn create(call: &AggregateCall) -> Result<Box<dyn Accumulator>> {
         (Function::Sum, Some(DataType::Float64)) => (Box::new(sum_float::FloatSums::sum()), DataType::Float64),
         (Function::Mean, Some(DataType::Float64)) => (Box::new(sum_float::FloatSums::mean()), DataType::Float64),
         (Function::Sum | Function::Mean, Some(input)) => sum::create(call, input).ok_or_else(unsupported)?,
-        (Function::Min | Function::Max, Some(input)) => {
-            let max = call.function == Function::Max;
-            (extreme::create(input, max).ok_or_else(unsupported)?, input.clone())
-        }
+        (Function::Min | Function::Max, Some(input)) => (extreme::create(call, input).ok_or_else(unsupported)?, input.clone()),
         (Function::First | Function::Last, Some(input)) => {
             let last = call.function == Function::Last;
             (Box::new(first_last::FirstLast::new(input, last, call.ignore_nulls)), input.clone())
