@@ -114,12 +114,12 @@ pub fn create(call: &AggregateCall) -> Result<Box<dyn Accumulator>> {
 }
 
 /// The input that every aggregate but `len` has.
-fn required<'a>(input: Option<&'a ArrayRef>) -> Result<&'a ArrayRef> {
+fn required(input: Option<&ArrayRef>) -> Result<&ArrayRef> {
     input.ok_or_else(|| Error::internal("an aggregate of a column was updated without one"))
 }
 
 /// The input as this Arrow array.
-fn typed<'a, T: 'static>(input: &'a ArrayRef) -> Result<&'a T> {
+fn typed<T: 'static>(input: &ArrayRef) -> Result<&T> {
     input.as_any().downcast_ref().ok_or_else(|| {
         Error::internal(format!("an aggregate was given {} instead of {}", input.data_type(), std::any::type_name::<T>()))
     })
