@@ -73,9 +73,10 @@ impl Accumulator for Count {
         filter: Option<&BooleanArray>,
         _: &RowOrder<'_>,
     ) -> Result<()> {
-        let selection = match self.values {
-            false => Selection::new(slots.len(), filter, None)?,
-            true => Selection::of(slots.len(), filter, required(input)?)?,
+        let selection = if self.values {
+            Selection::of(slots.len(), filter, required(input)?)?
+        } else {
+            Selection::new(slots.len(), filter, None)?
         };
         let counts = &mut self.counts.0[..];
         selection.for_each(slots, |slot, _| counts[slot] += 1);

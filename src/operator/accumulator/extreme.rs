@@ -11,36 +11,40 @@ use arrow::array::{
 use super::extreme_bytes::ExtremeBytes;
 use super::select::Selection;
 use super::{Accumulator, RowOrder, required, typed, wire};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::plan::expr::AggregateFunction;
+use crate::plan::lower::AggregateCall;
 use crate::plan::schema::{DataType, TimeUnit};
 use crate::state::encoding::{float_of_order, float_order};
 
 const ENCODING: u8 = 4;
 
 /// The accumulator of `min` or `max` of this type, unless its values do not compare.
-pub(super) fn create(input: &DataType, max: bool) -> Option<Box<dyn Accumulator>> {
+pub(super) fn create(call: &AggregateCall, input: &DataType) -> Option<Box<dyn Accumulator>> {
+    let max = call.function == AggregateFunction::Max;
     Some(match input {
-        DataType::Boolean => of::<BooleanArray, i32>(input, max),
-        DataType::Int32 => of::<Int32Array, i32>(input, max),
-        DataType::Date => of::<Date32Array, i32>(input, max),
-        DataType::Int64 => of::<Int64Array, i64>(input, max),
-        DataType::Float64 => of::<Float64Array, i64>(input, max),
-        DataType::Decimal { .. } => of::<Decimal128Array, i128>(input, max),
-        DataType::Timestamp(TimeUnit::Second) => of::<TimestampSecondArray, i64>(input, max),
-        DataType::Timestamp(TimeUnit::Millisecond) => of::<TimestampMillisecondArray, i64>(input, max),
-        DataType::Timestamp(TimeUnit::Microsecond) => of::<TimestampMicrosecondArray, i64>(input, max),
-        DataType::Timestamp(TimeUnit::Nanosecond) => of::<TimestampNanosecondArray, i64>(input, max),
+        DataType::Boolean => of::<BooleanArray, i32>(call, input),
+        DataType::Int32 => of::<Int32Array, i32>(call, input),
+        DataType::Date => of::<Date32Array, i32>(call, input),
+        DataType::Int64 => of::<Int64Array, i64>(call, input),
+        DataType::Float64 => of::<Float64Array, i64>(call, input),
+        DataType::Decimal { .. } => of::<Decimal128Array, i128>(call, input),
+        DataType::Timestamp(TimeUnit::Second) => of::<TimestampSecondArray, i64>(call, input),
+        DataType::Timestamp(TimeUnit::Millisecond) => of::<TimestampMillisecondArray, i64>(call, input),
+        DataType::Timestamp(TimeUnit::Microsecond) => of::<TimestampMicrosecondArray, i64>(call, input),
+        DataType::Timestamp(TimeUnit::Nanosecond) => of::<TimestampNanosecondArray, i64>(call, input),
         DataType::String => Box::new(ExtremeBytes::text(max)),
         DataType::Binary => Box::new(ExtremeBytes::binary(max)),
         DataType::List(_) | DataType::Struct(_) => return None,
     })
 }
 
-fn of<A: Column<N>, N: Number>(input: &DataType, max: bool) -> Box<dyn Accumulator> {
-    if max {
-        Box::new(Extreme::<A, N, true> { slots: Vec::new(), data_type: input.clone(), column: PhantomData })
+fn of<A: Column<N>, N: Number>(call: &AggregateCall, input: &DataType) -> Box<dyn Accumulator> {
+    let (name, data_type) = (call.name.clone(), input.clone());
+    if call.function == AggregateFunction::Max {
+        Box::new(Extreme::<A, N, true> { slots: Vec::new(), name, data_type, column: PhantomData })
     } else {
-        Box::new(Extreme::<A, N, false> { slots: Vec::new(), data_type: input.clone(), column: PhantomData })
+        Box::new(Extreme::<A, N, false> { slots: Vec::new(), name, data_type, column: PhantomData })
     }
 }
 
@@ -74,8 +78,9 @@ number!(i32, i64, i128);
 trait Column<N>: Array + Sized + 'static {
     fn each(&self, rows: &Selection, slots: &[u32], add: impl FnMut(usize, N));
     /// Whether a value of this column is this number.
-    fn valid(number: N, data_type: &DataType) -> bool;
-    fn build(numbers: impl Iterator<Item = Option<N>>, data_type: &DataType) -> ArrayRef;
+    fn valid(number: N) -> bool;
+    /// The column. A data error if a number does not fit the type.
+    fn build(numbers: impl Iterator<Item = Option<N>>, data_type: &DataType) -> Result<ArrayRef>;
 }
 
 macro_rules! primitive_column {
@@ -85,12 +90,12 @@ macro_rules! primitive_column {
                 rows.for_each_value(slots, self.values(), add);
             }
 
-            fn valid(_: $number, _: &DataType) -> bool {
+            fn valid(_: $number) -> bool {
                 true
             }
 
-            fn build(numbers: impl Iterator<Item = Option<$number>>, data_type: &DataType) -> ArrayRef {
-                Arc::new(numbers.collect::<PrimitiveArray<_>>().with_data_type(data_type.to_arrow()) as $array)
+            fn build(numbers: impl Iterator<Item = Option<$number>>, data_type: &DataType) -> Result<ArrayRef> {
+                Ok(Arc::new(numbers.collect::<PrimitiveArray<_>>().with_data_type(data_type.to_arrow()) as $array))
             }
         }
     )*};
@@ -110,13 +115,18 @@ impl Column<i128> for Decimal128Array {
         rows.for_each_value(slots, self.values(), add);
     }
 
-    fn valid(number: i128, data_type: &DataType) -> bool {
-        let DataType::Decimal { precision, .. } = data_type else { return false };
-        10_u128.checked_pow((*precision).into()).is_some_and(|limit| number.unsigned_abs() < limit)
+    /// Arithmetic may leave more digits than the type has: that shows in the result, and is no damage.
+    fn valid(_: i128) -> bool {
+        true
     }
 
-    fn build(numbers: impl Iterator<Item = Option<i128>>, data_type: &DataType) -> ArrayRef {
-        Arc::new(numbers.collect::<Self>().with_data_type(data_type.to_arrow()))
+    fn build(numbers: impl Iterator<Item = Option<i128>>, data_type: &DataType) -> Result<ArrayRef> {
+        let column = numbers.collect::<Self>().with_data_type(data_type.to_arrow());
+        column.validate_decimal_precision(column.precision()).map_err(|error| {
+            Error::data("value_overflow", format!("a value does not fit {data_type}: {error}"))
+                .hint("cast to a decimal of more digits before the arithmetic")
+        })?;
+        Ok(Arc::new(column))
     }
 }
 
@@ -125,12 +135,12 @@ impl Column<i64> for Float64Array {
         rows.for_each_value(slots, self.values(), |slot, value| add(slot, float_order(value)));
     }
 
-    fn valid(number: i64, _: &DataType) -> bool {
+    fn valid(number: i64) -> bool {
         float_order(float_of_order(number)) == number
     }
 
-    fn build(numbers: impl Iterator<Item = Option<i64>>, _: &DataType) -> ArrayRef {
-        Arc::new(numbers.map(|number| number.map(float_of_order)).collect::<Self>())
+    fn build(numbers: impl Iterator<Item = Option<i64>>, _: &DataType) -> Result<ArrayRef> {
+        Ok(Arc::new(numbers.map(|number| number.map(float_of_order)).collect::<Self>()))
     }
 }
 
@@ -139,12 +149,12 @@ impl Column<i32> for BooleanArray {
         rows.for_each(slots, |slot, row| add(slot, self.value(row).into()));
     }
 
-    fn valid(number: i32, _: &DataType) -> bool {
+    fn valid(number: i32) -> bool {
         matches!(number, 0 | 1)
     }
 
-    fn build(numbers: impl Iterator<Item = Option<i32>>, _: &DataType) -> ArrayRef {
-        Arc::new(numbers.map(|number| number.map(|number| number == 1)).collect::<Self>())
+    fn build(numbers: impl Iterator<Item = Option<i32>>, _: &DataType) -> Result<ArrayRef> {
+        Ok(Arc::new(numbers.map(|number| number.map(|number| number == 1)).collect::<Self>()))
     }
 }
 
@@ -157,6 +167,7 @@ struct Slot<N> {
 
 struct Extreme<A, N, const MAX: bool> {
     slots: Vec<Slot<N>>,
+    name: String,
     data_type: DataType,
     column: PhantomData<fn(A)>,
 }
@@ -203,7 +214,7 @@ impl<A: Column<N>, N: Number, const MAX: bool> Accumulator for Extreme<A, N, MAX
     fn merge(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<()> {
         if wire::present(bytes)? {
             let number = N::read(bytes)?;
-            if !A::valid(number, &self.data_type) {
+            if !A::valid(number) {
                 return Err(wire::damaged("an extreme value is not of its type").with("type", &self.data_type));
             }
             Self::add(&mut self.slots[slot as usize], number);
@@ -217,7 +228,7 @@ impl<A: Column<N>, N: Number, const MAX: bool> Accumulator for Extreme<A, N, MAX
 
     fn output(&self, slots: &[u32]) -> Result<ArrayRef> {
         let numbers = slots.iter().map(|&slot| self.slots[slot as usize]).map(|slot| slot.present.then_some(slot.number));
-        Ok(A::build(numbers, &self.data_type))
+        A::build(numbers, &self.data_type).map_err(|error| error.with("column", &self.name))
     }
 
     fn encoding_id(&self) -> u8 {

@@ -45,39 +45,37 @@ pub(super) struct Digits {
 }
 
 impl FloatSum {
-    /// Adds a value.
+    /// Adds a value. Says by how many bytes the sum has grown on the heap: nearly always 0.
     #[inline]
-    pub(super) fn add(&mut self, value: f64) {
+    pub(super) fn add(&mut self, value: f64) -> usize {
         let bits = value.to_bits();
         let exponent = (bits >> 52) as u32 & 0x7ff;
         let fraction = bits & ((1 << 52) - 1);
         if exponent == 0x7ff {
             self.special |= if fraction != 0 { NAN } else { POSITIVE_INFINITY << (bits >> 63) };
-            return;
+            return 0;
         }
         // Subnormal numbers have the exponent of the least normal ones, and no hidden bit.
         let (mantissa, place) = if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) };
         if mantissa == 0 {
-            return;
+            return 0;
         }
         let shifted = u128::from(mantissa) << (place & 31);
         let sign = 1 - 2 * (bits >> 63) as i64;
         let parts = [shifted as u32, (shifted >> 32) as u32, (shifted >> 64) as u32].map(|part| i64::from(part) * sign);
-        self.add_parts((place >> 5) as usize, &parts);
+        self.add_parts((place >> 5) as usize, &parts)
     }
 
     #[inline]
-    fn add_parts(&mut self, chunk: usize, parts: &[i64; 3]) {
+    fn add_parts(&mut self, chunk: usize, parts: &[i64; 3]) -> usize {
         if self.pending == 0 && self.wide.is_none() {
             self.base = chunk.saturating_sub(1) as u8;
         }
-        if self.pending >= LIMIT {
-            self.carry();
-        }
+        let mut grown = if self.pending >= LIMIT { self.carry() } else { 0 };
         self.pending += 1;
         let at = chunk.wrapping_sub(self.base.into());
         if at > WINDOW - 3 {
-            self.widen();
+            grown += self.widen();
         }
         let to = match &mut self.wide {
             Some(wide) => &mut wide[chunk..chunk + 3],
@@ -86,25 +84,24 @@ impl FloatSum {
         for (to, part) in to.iter_mut().zip(parts) {
             *to += part;
         }
+        grown
     }
 
-    /// Adds a sum that was taken apart. Digits must come from [`Digits::read`].
-    pub(super) fn add_digits(&mut self, other: &Digits) {
+    /// Adds a sum that was taken apart, and says by how many bytes this one has grown on the heap.
+    pub(super) fn add_digits(&mut self, other: &Digits) -> usize {
         let digits = &other.digits[other.first..other.end];
         if digits.is_empty() {
-            return;
+            return 0;
         }
         if self.pending == 0 && self.wide.is_none() {
             let below = usize::from(digits.len() < WINDOW);
             self.base = other.first.saturating_sub(below).min(CHUNKS - WINDOW) as u8;
         }
-        if self.pending >= LIMIT {
-            self.carry();
-        }
+        let mut grown = if self.pending >= LIMIT { self.carry() } else { 0 };
         self.pending += 1;
         let at = other.first.wrapping_sub(self.base.into());
         if at > WINDOW || at + digits.len() > WINDOW {
-            self.widen();
+            grown += self.widen();
         }
         let to = match &mut self.wide {
             Some(wide) => &mut wide[other.first..],
@@ -113,6 +110,7 @@ impl FloatSum {
         for (to, &digit) in to.iter_mut().zip(digits) {
             *to += if other.negative { -i64::from(digit) } else { i64::from(digit) };
         }
+        grown
     }
 
     /// Notes values that are not finite.
@@ -130,10 +128,12 @@ impl FloatSum {
     }
 
     /// Takes all chunks, if it is not so already.
-    fn widen(&mut self) {
-        if self.wide.is_none() {
-            self.wide = Some(Box::new(self.chunks()));
+    fn widen(&mut self) -> usize {
+        if self.wide.is_some() {
+            return 0;
         }
+        self.wide = Some(Box::new(self.chunks()));
+        self.heap()
     }
 
     fn chunks(&self) -> [i64; CHUNKS] {
@@ -150,10 +150,11 @@ impl FloatSum {
 
     /// Brings all chunks but the last below 2^32 again.
     #[cold]
-    fn carry(&mut self) {
-        self.widen();
+    fn carry(&mut self) -> usize {
+        let grown = self.widen();
         self.wide.iter_mut().for_each(|chunks| move_carries(chunks));
         self.pending = 1;
+        grown
     }
 
     /// The sum in its one form.

@@ -4,7 +4,8 @@ use super::*;
 
 fn sum(values: &[f64]) -> FloatSum {
     let mut sum = FloatSum::default();
-    values.iter().for_each(|&value| sum.add(value));
+    let grown: usize = values.iter().map(|&value| sum.add(value)).sum();
+    assert_eq!(grown, sum.heap());
     sum
 }
 

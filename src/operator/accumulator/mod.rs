@@ -100,10 +100,7 @@ pub fn create(call: &AggregateCall) -> Result<Box<dyn Accumulator>> {
         (Function::Sum, Some(DataType::Float64)) => (Box::new(sum_float::FloatSums::sum()), DataType::Float64),
         (Function::Mean, Some(DataType::Float64)) => (Box::new(sum_float::FloatSums::mean()), DataType::Float64),
         (Function::Sum | Function::Mean, Some(input)) => sum::create(call, input).ok_or_else(unsupported)?,
-        (Function::Min | Function::Max, Some(input)) => {
-            let max = call.function == Function::Max;
-            (extreme::create(input, max).ok_or_else(unsupported)?, input.clone())
-        }
+        (Function::Min | Function::Max, Some(input)) => (extreme::create(call, input).ok_or_else(unsupported)?, input.clone()),
         (Function::First | Function::Last, Some(input)) => {
             let last = call.function == Function::Last;
             (Box::new(first_last::FirstLast::new(input, last, call.ignore_nulls)), input.clone())
@@ -117,12 +114,12 @@ pub fn create(call: &AggregateCall) -> Result<Box<dyn Accumulator>> {
 }
 
 /// The input that every aggregate but `len` has.
-fn required<'a>(input: Option<&'a ArrayRef>) -> Result<&'a ArrayRef> {
+fn required(input: Option<&ArrayRef>) -> Result<&ArrayRef> {
     input.ok_or_else(|| Error::internal("an aggregate of a column was updated without one"))
 }
 
 /// The input as this Arrow array.
-fn typed<'a, T: 'static>(input: &'a ArrayRef) -> Result<&'a T> {
+fn typed<T: 'static>(input: &ArrayRef) -> Result<&T> {
     input.as_any().downcast_ref().ok_or_else(|| {
         Error::internal(format!("an aggregate was given {} instead of {}", input.data_type(), std::any::type_name::<T>()))
     })

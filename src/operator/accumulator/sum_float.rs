@@ -24,16 +24,18 @@ struct Total {
 
 pub(super) struct FloatSums {
     totals: Vec<Total>,
+    /// Bytes of all sums on the heap.
+    heap: usize,
     mean: bool,
 }
 
 impl FloatSums {
     pub(super) fn sum() -> Self {
-        Self { totals: Vec::new(), mean: false }
+        Self { totals: Vec::new(), heap: 0, mean: false }
     }
 
     pub(super) fn mean() -> Self {
-        Self { totals: Vec::new(), mean: true }
+        Self { totals: Vec::new(), heap: 0, mean: true }
     }
 }
 
@@ -52,12 +54,13 @@ impl Accumulator for FloatSums {
         _: &RowOrder<'_>,
     ) -> Result<()> {
         let input = typed::<Float64Array>(required(input)?)?;
-        let totals = &mut self.totals[..];
+        let (totals, mut grown) = (&mut self.totals[..], 0);
         Selection::of(slots.len(), filter, input)?.for_each_value(slots, input.values(), |slot, value| {
             let total = &mut totals[slot];
-            total.sum.add(value);
+            grown += total.sum.add(value);
             total.count += 1;
         });
+        self.heap += grown;
         Ok(())
     }
 
@@ -89,13 +92,14 @@ impl Accumulator for FloatSums {
         let digits = digits.ok_or_else(|| wire::damaged("the chunks of a sum are not as they are written"))?;
         let total = &mut self.totals[slot as usize];
         total.count = wire::add_counts(total.count, count)?;
-        total.sum.add_digits(&digits);
+        self.heap += total.sum.add_digits(&digits);
         total.sum.add_special(flags & !NEGATIVE);
         Ok(())
     }
 
     fn reset(&mut self, slot: u32) {
-        self.totals[slot as usize] = Total::default();
+        let old = std::mem::take(&mut self.totals[slot as usize]);
+        self.heap -= old.sum.heap();
     }
 
     fn output(&self, slots: &[u32]) -> Result<ArrayRef> {
@@ -111,7 +115,6 @@ impl Accumulator for FloatSums {
     }
 
     fn memory(&self) -> usize {
-        let heap: usize = self.totals.iter().map(|total| total.sum.heap()).sum();
-        self.totals.capacity() * size_of::<Total>() + heap
+        self.totals.capacity() * size_of::<Total>() + self.heap
     }
 }

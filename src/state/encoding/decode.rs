@@ -14,7 +14,7 @@ use arrow::datatypes::{
 use super::float_of_order;
 use super::lane::{END, ESCAPED_ZERO, NULL, PRESENT};
 use crate::error::{Error, Result};
-use crate::plan::schema::{DataType, TimeUnit};
+use crate::plan::schema::{DataType, Field, TimeUnit};
 
 /// Collects the rows of one column.
 pub(super) struct Decoder {
@@ -103,7 +103,7 @@ impl Decoder {
             }
             (Values::Struct(members), DataType::Struct(fields)) => {
                 let members = members.into_iter().zip(fields).map(|(member, field)| member.finish(&field.data_type));
-                let fields = fields.iter().map(|field| field.to_arrow()).collect();
+                let fields = fields.iter().map(Field::to_arrow).collect();
                 Arc::new(StructArray::try_new(fields, members.collect::<Result<_>>()?, nulls).map_err(not_arrow)?)
             }
             (Values::List { offsets, elements }, DataType::List(inner)) => {

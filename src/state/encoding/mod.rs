@@ -73,8 +73,8 @@ impl KeyEncoder {
         Ok(Self { types: types.to_vec() })
     }
 
-    /// Writes the key of each row into `out` and where it ends into `ends`, both emptied first. Keys without columns
-    /// need [`KeyEncoder::encode`] not at all: the one key is empty.
+    /// Writes the key of each row into `out` and where it ends into `ends`, both emptied first. A key needs at
+    /// least one column: without any, the number of rows is not known, and none is written.
     pub fn encode(&self, columns: &[ArrayRef], out: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<()> {
         if columns.len() != self.types.len() {
             return Err(Error::internal(format!("{} key columns instead of {}", columns.len(), self.types.len())));

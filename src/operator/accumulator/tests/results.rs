@@ -68,6 +68,16 @@ fn extremes_of_the_type_are_values_like_others() {
 }
 
 #[test]
+fn extremes_with_too_many_digits_are_refused_at_the_end() {
+    let narrow = DataType::Decimal { precision: 3, scale: 2 };
+    let values: ArrayRef = Arc::new(Decimal128Array::from(vec![999, 1000]).with_data_type(narrow.to_arrow()));
+    let least = one(Function::Min, &narrow, values.clone()).unwrap();
+    assert_eq!((least.as_ref(), least.data_type()), (values.slice(0, 1).as_ref(), &narrow.to_arrow()));
+    let error = one(Function::Max, &narrow, values).unwrap_err();
+    assert_eq!((error.kind(), error.context()), (ErrorKind::Data, &[("column", "result".to_owned())][..]));
+}
+
+#[test]
 fn first_and_last_keep_nulls_unless_told_not_to() {
     let column: ArrayRef = Arc::new(StringArray::from(vec![None, Some("a"), Some("b"), None]));
     for (function, ignore_nulls, expected) in [
