@@ -60,6 +60,12 @@ impl Span {
         Self { start: start as u32, len: len as u32 }
     }
 
+    /// Where it starts; 0 for null.
+    #[inline]
+    pub fn start(self) -> usize {
+        self.start as usize
+    }
+
     /// The bytes in `data`, or `None` for null.
     #[inline]
     pub fn get(self, data: &[u8]) -> Option<&[u8]> {

@@ -131,10 +131,8 @@ impl Coordinator {
         let (commits, requests) = crossbeam_channel::unbounded();
         let (replies, confirmations) = crossbeam_channel::unbounded();
         let outcome = std::thread::scope(|scope| {
-            let committer = std::mem::replace(
-                &mut self.committer,
-                Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner: self.committer.owner },
-            );
+            let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner: self.committer.owner };
+            let committer = std::mem::replace(&mut self.committer, idle);
             let spawned = std::thread::Builder::new()
                 .name("kappa-committer".into())
                 .spawn_scoped(scope, move || committer.run(&requests, &replies));

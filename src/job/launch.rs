@@ -14,6 +14,7 @@ use crate::checkpoint::manifest::Manifest;
 use crate::error::{Error, Result};
 use crate::message::Partition;
 use crate::plan::expr::AggregateFunction;
+use crate::plan::lower::SourceSpec;
 use crate::protocol::checkpoint::{Command, PartitionAck};
 use crate::protocol::event_time::TimeBounds;
 use crate::runtime::align::Aligner;
@@ -201,7 +202,7 @@ fn decoders(prepared: &Prepared, manifest: &Manifest) -> Result<Vec<SourceDecode
             calls.into_iter().any(|call| matches!(call.function, AggregateFunction::First | AggregateFunction::Last))
         })
     };
-    let decoder = |(number, spec)| {
+    let decoder = |(number, spec): (usize, &SourceSpec)| {
         let floor = manifest.sources.get(number).and_then(|source| source.floor_ms);
         SourceDecoder::new(spec, floor, ordered(number))
     };
@@ -209,7 +210,7 @@ fn decoders(prepared: &Prepared, manifest: &Manifest) -> Result<Vec<SourceDecode
 }
 
 fn source_bounds(prepared: &Prepared) -> Result<Vec<TimeBounds>> {
-    let bounds = |spec| Ok(SourceDecoder::new(spec, None, false)?.bounds());
+    let bounds = |spec: &SourceSpec| Ok(SourceDecoder::new(spec, None, false)?.bounds());
     prepared.lowered.sources.iter().map(bounds).collect()
 }
 

@@ -170,18 +170,6 @@ impl MetadataKind {
     }
 }
 
-impl Node {
-    /// The read at the bottom of this branch of the plan.
-    pub fn read(&self) -> &Read {
-        match self {
-            Self::Read(read) => read,
-            Self::Filter { input, .. } | Self::Select { input, .. } | Self::WithColumns { input, .. } | Self::Aggregate { input, .. } => {
-                input.read()
-            }
-        }
-    }
-}
-
 impl JobPlan {
     /// Reads the JSON form.
     ///

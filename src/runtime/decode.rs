@@ -14,7 +14,7 @@ use arrow::datatypes::{
     TimestampNanosecondType, TimestampSecondType,
 };
 
-use crate::codec::json::{BadRecord, JsonDecoder};
+use crate::codec::{BadRecord, JsonDecoder};
 use crate::error::{Error, Result};
 use crate::message::{HeaderIter, RecordBlock};
 use crate::operator::steps::Rows;
