@@ -23,7 +23,7 @@ pub struct LogReader {
     expected: i64,
     /// The next offset to hand out: it may lie within that batch.
     wanted: i64,
-    unpacked: Vec<u8>,
+    unpacker: decode::Unpacker,
 }
 
 struct Segment {
@@ -106,7 +106,8 @@ impl LogReader {
             *before.ok_or_else(|| dir.damage("log.gap", "a segment is missing", extent.start, 0, at.0))?
         };
         let segment = Segment::open(&dir, &extent, base)?;
-        let mut reader = Self { dir, extent, segment, position: 0, expected: base, wanted: at.0, unpacked: Vec::new() };
+        let mut reader =
+            Self { dir, extent, segment, position: 0, expected: base, wanted: at.0, unpacker: decode::Unpacker::default() };
         let entries = index::offsets(&reader.dir, base);
         if let Some(entry) = index::at_or_before(&entries, at.0) {
             reader.jump(entry);
@@ -284,11 +285,11 @@ impl LogReader {
             Some(Compression::None) => place,
             None => return Err(Problem::Refused("a batch is packed with gzip or snappy")),
             Some(packed) => {
-                decode::unpack(packed, block.data.get(place).unwrap_or_default(), &mut self.unpacked)
-                    .map_err(Problem::Damage)?;
+                let records =
+                    self.unpacker.unpack(packed, block.data.get(place).unwrap_or_default()).map_err(Problem::Damage)?;
                 let start = block.data.len();
-                block.data.extend_from_slice(&self.unpacked);
-                chunk.unpacked += self.unpacked.len();
+                block.data.extend_from_slice(records);
+                chunk.unpacked += records.len();
                 start..block.data.len()
             }
         };
