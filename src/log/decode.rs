@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::ops::Range;
 
+use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
+
 use super::batch::{BatchHeader, Compression, MAX_RECORDS};
 use super::varint::Cursor;
 use crate::message::{RecordRef, Span};
@@ -74,20 +76,50 @@ fn field(cursor: &mut Cursor<'_>) -> Option<Span> {
     }
 }
 
-/// Unpacks records into `out`, which is emptied first. More than [`MAX_RECORDS`] bytes are refused.
-pub fn unpack(compression: Compression, packed: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
-    out.clear();
-    let limit = MAX_RECORDS as u64 + 1;
-    let read = match compression {
-        Compression::None => Read::take(packed, limit).read_to_end(out),
-        Compression::Lz4 => lz4_flex::frame::FrameDecoder::new(packed).take(limit).read_to_end(out),
-        Compression::Zstd => {
-            zstd::stream::read::Decoder::with_buffer(packed).and_then(|decoder| decoder.take(limit).read_to_end(out))
+/// Unpacks the records of compressed batches. Its memory is kept from batch to batch.
+#[derive(Default)]
+pub struct Unpacker {
+    zstd: Option<zstd::stream::raw::Decoder<'static>>,
+    out: Vec<u8>,
+}
+
+impl Unpacker {
+    /// The records that were packed so. More than [`MAX_RECORDS`] bytes are refused.
+    pub fn unpack(&mut self, compression: Compression, packed: &[u8]) -> Result<&[u8], &'static str> {
+        self.out.clear();
+        match compression {
+            Compression::None => self.out.extend_from_slice(packed),
+            Compression::Lz4 => {
+                let frames = lz4_flex::frame::FrameDecoder::new(packed);
+                frames.take(MAX_RECORDS as u64 + 1).read_to_end(&mut self.out).map_err(|_| "the batch cannot be unpacked")?;
+            }
+            Compression::Zstd => self.zstd(packed).map_err(|_| "the batch cannot be unpacked")?,
         }
-    };
-    match read {
-        Ok(size) if size <= MAX_RECORDS => Ok(()),
-        Ok(_) => Err("the batch unpacks to more than 256 MiB"),
-        Err(_) => Err("the batch cannot be unpacked"),
+        if self.out.len() > MAX_RECORDS { Err("the batch unpacks to more than 256 MiB") } else { Ok(&self.out) }
+    }
+
+    fn zstd(&mut self, packed: &[u8]) -> std::io::Result<()> {
+        let decoder = match &mut self.zstd {
+            Some(decoder) => decoder,
+            none => none.insert(zstd::stream::raw::Decoder::new()?),
+        };
+        decoder.reinit()?;
+        let mut input = InBuffer::around(packed);
+        while self.out.len() <= MAX_RECORDS {
+            self.out.reserve(128 << 10);
+            let before = (input.pos(), self.out.len());
+            let size = before.1;
+            let mut output = OutBuffer::around_pos(&mut self.out, size);
+            let wanted = decoder.run(&mut input, &mut output)?;
+            if wanted == 0 {
+                if input.pos() == packed.len() {
+                    return Ok(());
+                }
+                decoder.reinit()?;
+            } else if before == (input.pos(), self.out.len()) {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
     }
 }

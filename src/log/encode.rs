@@ -127,8 +127,11 @@ impl BatchBuilder {
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
     }
 
-    /// Closes the batch: packs it, and fills in its header. [`Self::bytes`] are then what goes to disk.
+    /// Closes the batch, which must hold a record: packs it, and fills in its header. [`Self::bytes`] are then what goes to disk.
     pub fn finish(&mut self, base_offset: i64, leader_epoch: i32) -> Result<Finished> {
+        if self.count == 0 {
+            return Err(Error::internal("a batch without records was finished"));
+        }
         if self.compression != Compression::None {
             self.pack()?;
         }

@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Records of an input that never pauses become durable at least so often.
 const AT_LEAST: Duration = Duration::from_secs(2);
 
+/// How often the topic's retention is looked after meanwhile.
+const RETENTION: Duration = Duration::from_secs(60);
+
 /// What [`TopicWriter::append_lines`] has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinesReport {
@@ -74,6 +77,7 @@ impl TopicWriter {
         clock: &dyn Fn() -> i64,
     ) -> Result<()> {
         let mut flushed = crate::time::instant();
+        let mut swept = flushed;
         let mut is_flushed = true;
         loop {
             match full.recv_timeout(PAUSE) {
@@ -92,6 +96,10 @@ impl TopicWriter {
                 self.flush()?;
                 is_flushed = true;
                 flushed = crate::time::instant();
+            }
+            if swept.elapsed() >= RETENTION {
+                self.enforce_retention(clock())?;
+                swept = crate::time::instant();
             }
         }
     }

@@ -13,6 +13,10 @@
 //! Segments, indexes and the list of epochs are in Kafka's formats: its own `DumpLogSegments` reads them. Checksums are
 //! verified on every read. A reader sees only what is fsynced, so a crash takes back nothing that anyone has read.
 //!
+//! Points at which tests kill the writer (`protocol::failpoint`): `F4` with half a batch written, `L1` before the records
+//! are fsynced, `L2` after that and before the end is published, `L3` published and not yet fsynced itself, `L4` with the
+//! start moved by retention and its segments not yet deleted.
+//!
 //! Reading order: [`topic`] (where things are), [`writer`] and [`recover`], [`reader`] and [`seek`], [`batch`] (the format).
 //!
 //! ```

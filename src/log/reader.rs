@@ -8,6 +8,7 @@ use super::decode;
 use super::extent::{self, Extent};
 use super::files::{PartitionDir, read_full};
 use super::index::{self, OffsetEntry};
+use super::writer::{PartitionWriter, WriterOptions};
 use crate::error::{Error, Result};
 use crate::message::{Offset, Partition, RecordBlock};
 
@@ -23,7 +24,7 @@ pub struct LogReader {
     expected: i64,
     /// The next offset to hand out: it may lie within that batch.
     wanted: i64,
-    unpacked: Vec<u8>,
+    unpacker: decode::Unpacker,
 }
 
 struct Segment {
@@ -85,15 +86,21 @@ fn past_end(dir: &PartitionDir, at: i64, extent: &Extent) -> Error {
         .with("offset", at)
         .with("start", extent.start)
         .with("end", extent.end)
-        .hint("was the log replaced by an older copy? if a machine crash came before, appending finds the end again")
+        .hint("was the log replaced by an older copy?")
 }
 
 impl LogReader {
     /// Opens a partition at an offset between its start and its end. Any other is refused, never moved.
     pub fn open(dir: PartitionDir, at: Offset) -> Result<Self> {
-        let extent = extent::read(&dir)?;
+        let mut extent = extent::read(&dir)?;
         if at.0 < extent.start {
             return Err(before_start(&dir, at.0, &extent));
+        }
+        if at.0 > extent.end {
+            // The records of a published end are durable a moment before the end itself is: a power cut in between leaves an
+            // older one, and whoever had read on comes back with a greater offset. If nobody writes, find the end again.
+            drop(PartitionWriter::open(dir.clone(), WriterOptions::default()));
+            extent = extent::read(&dir)?;
         }
         if at.0 > extent.end {
             return Err(past_end(&dir, at.0, &extent));
@@ -106,7 +113,8 @@ impl LogReader {
             *before.ok_or_else(|| dir.damage("log.gap", "a segment is missing", extent.start, 0, at.0))?
         };
         let segment = Segment::open(&dir, &extent, base)?;
-        let mut reader = Self { dir, extent, segment, position: 0, expected: base, wanted: at.0, unpacked: Vec::new() };
+        let mut reader =
+            Self { dir, extent, segment, position: 0, expected: base, wanted: at.0, unpacker: decode::Unpacker::default() };
         let entries = index::offsets(&reader.dir, base);
         if let Some(entry) = index::at_or_before(&entries, at.0) {
             reader.jump(entry);
@@ -118,12 +126,14 @@ impl LogReader {
     fn jump(&mut self, entry: OffsetEntry) {
         let mut head = [0; HEADER];
         let is_inside = entry.position + HEADER as u64 <= self.segment.limit(&self.extent);
-        if is_inside && matches!(read_full(&self.segment.file, &mut head, entry.position), Ok(HEADER)) {
-            if let Ok(header) = BatchHeader::parse(&head) {
-                if header.last_offset() == entry.last_offset && header.base_offset >= self.segment.base {
-                    (self.position, self.expected) = (entry.position, header.base_offset);
-                }
+        if !is_inside || !matches!(read_full(&self.segment.file, &mut head, entry.position), Ok(HEADER)) {
+            return;
+        }
+        match BatchHeader::parse(&head) {
+            Ok(header) if header.last_offset() == entry.last_offset && header.base_offset >= self.segment.base => {
+                (self.position, self.expected) = (entry.position, header.base_offset);
             }
+            _ => {}
         }
     }
 
@@ -284,11 +294,11 @@ impl LogReader {
             Some(Compression::None) => place,
             None => return Err(Problem::Refused("a batch is packed with gzip or snappy")),
             Some(packed) => {
-                decode::unpack(packed, block.data.get(place).unwrap_or_default(), &mut self.unpacked)
-                    .map_err(Problem::Damage)?;
+                let records =
+                    self.unpacker.unpack(packed, block.data.get(place).unwrap_or_default()).map_err(Problem::Damage)?;
                 let start = block.data.len();
-                block.data.extend_from_slice(&self.unpacked);
-                chunk.unpacked += self.unpacked.len();
+                block.data.extend_from_slice(records);
+                chunk.unpacked += records.len();
                 start..block.data.len()
             }
         };

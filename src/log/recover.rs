@@ -8,7 +8,7 @@ use std::fs::File;
 use super::batch::{AT_MAGIC, BatchHeader, HEADER};
 use super::epochs;
 use super::extent::{self, Extent, Publisher};
-use super::files::{PartitionDir, read_full};
+use super::files::{self, PartitionDir, read_full};
 use super::retention;
 use super::segment::ActiveSegment;
 use crate::error::{Error, Result};
@@ -200,6 +200,9 @@ fn finish(
             max_timestamp_offset: active.newest.last_offset,
             ..known
         })?;
+    }
+    if !is_published {
+        files::sync_dir(&dir.path)?;
     }
     retention::remove_before(dir, publisher.current().start)?;
     Ok(Recovered { active, publisher, truncation })

@@ -23,6 +23,10 @@ use crate::message::{Offset, Partition};
 /// The greatest number of partitions of a topic.
 pub const MAX_PARTITIONS: i32 = 4096;
 
+// Directories on their way in and out. `~` cannot occur in the name of a topic: nobody takes them for one.
+const CREATING: &str = "creating~";
+const DELETED: &str = "deleted~";
+
 /// What `topic.json` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct TopicFile {
@@ -65,9 +69,9 @@ impl LogDir {
             return Err(exists());
         }
         fs::create_dir_all(&self.root).map_err(|error| Error::io("create", &self.root, error))?;
+        self.sweep()?;
         let file = TopicFile { format: 1, topic: name.to_owned(), topic_id: crate::time::new_uuid(), partitions, retention };
-        // `~` cannot occur in the name of a topic: nobody takes this directory for one.
-        let unfinished = self.root.join(format!("creating~{}", file.topic_id));
+        let unfinished = self.root.join(format!("{CREATING}{}", file.topic_id));
         self.fill_topic(&unfinished, &file)?;
         match fs::rename(&unfinished, &path) {
             Ok(()) => files::sync_dir(&self.root)?,
@@ -78,6 +82,15 @@ impl LogDir {
             }
         }
         self.topic(name)
+    }
+
+    /// Goes on with deletions that a crash has interrupted.
+    fn sweep(&self) -> Result<()> {
+        let entries = fs::read_dir(&self.root).map_err(|error| Error::io("list", &self.root, error))?;
+        for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(DELETED)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+        Ok(())
     }
 
     fn fill_topic(&self, path: &Path, file: &TopicFile) -> Result<()> {
@@ -159,7 +172,7 @@ impl LogDir {
         let topic = self.topic(name)?;
         let _locks: Vec<WriterLock> =
             topic.partitions().map(|partition| WriterLock::acquire(&topic.dir(partition)?)).collect::<Result<_>>()?;
-        let doomed = self.root.join(format!("deleted~{}", topic.file.topic_id));
+        let doomed = self.root.join(format!("{DELETED}{}", topic.file.topic_id));
         fs::rename(&topic.path, &doomed).map_err(|error| Error::io("delete", &topic.path, error))?;
         files::sync_dir(&self.root)?;
         fs::remove_dir_all(&doomed).map_err(|error| Error::io("delete", &doomed, error))

@@ -3,6 +3,7 @@
 use super::encode::NewRecord;
 use super::murmur2;
 use super::recover::Truncation;
+use super::retention::Retention;
 use super::topic::Topic;
 use super::writer::{Flush, PartitionWriter, WriterOptions};
 use crate::error::{Error, Result};
@@ -15,6 +16,7 @@ pub struct TopicWriter {
     writers: Vec<PartitionWriter>,
     flush: Flush,
     turn: usize,
+    retention: Retention,
 }
 
 impl TopicWriter {
@@ -27,7 +29,7 @@ impl TopicWriter {
         // Many short appends share the partitions too: each goes on where the one before stopped.
         let records: i64 = writers.iter().map(|writer| writer.end().0).sum();
         let turn = records as usize % writers.len().max(1);
-        Ok(Self { writers, flush: options.flush, turn })
+        Ok(Self { writers, flush: options.flush, turn, retention: topic.retention() })
     }
 
     /// The torn tails that opening has cut off.
@@ -76,6 +78,13 @@ impl TopicWriter {
     /// Makes everything durable and visible.
     pub fn flush(&mut self) -> Result<()> {
         self.writers.iter_mut().try_for_each(|writer| writer.flush().map(drop))
+    }
+
+    /// Deletes what the topic's retention no longer keeps. A writer that stays open for long does so now and then, because
+    /// nobody else can. Returns how many bytes were deleted.
+    pub fn enforce_retention(&mut self, now_ms: i64) -> Result<u64> {
+        let retention = self.retention;
+        self.writers.iter_mut().map(|writer| writer.enforce_retention(&retention, now_ms)).sum()
     }
 
     /// The durable end of each partition that is open.

@@ -1,5 +1,6 @@
 //! The log as a whole. Each file is one question.
 
+mod crash;
 mod damage;
 mod follow;
 mod lines;

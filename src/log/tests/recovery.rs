@@ -189,3 +189,19 @@ fn indexes_that_a_crash_left_behind_are_mended() {
         assert!(entries.starts_with(&mended), "only entries that are right are left");
     }
 }
+
+#[test]
+fn a_reader_that_was_further_than_the_extent_finds_the_end_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (topic, _, _, _) = with_waiting_batch(root.path(), 20, Compression::None);
+    assert_eq!(topic.extent(Partition(0)).unwrap().end, Offset(20));
+    // While somebody writes, the end is the writer's to publish.
+    let path = dir(&topic).path.join("extent");
+    let extent = fs::read(&path).unwrap();
+    let writer = topic.writer(Partition(0), small()).unwrap();
+    fs::write(&path, extent).unwrap();
+    assert_eq!(topic.reader(Partition(0), Offset(22)).err().unwrap().code(), "log.offset_out_of_range");
+    drop(writer);
+    assert_eq!(read_from(&topic, 22).unwrap(), records(22..23));
+    assert_eq!(topic.reader(Partition(0), Offset(24)).err().unwrap().code(), "log.offset_out_of_range");
+}
