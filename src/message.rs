@@ -58,6 +58,11 @@ impl Span {
         Self { start: start as u32, len: len as u32 }
     }
 
+    /// Where the bytes start.
+    pub fn start(self) -> usize {
+        self.start as usize
+    }
+
     /// The bytes in `data`, or `None` for null.
     #[inline]
     pub fn get(self, data: &[u8]) -> Option<&[u8]> {
