@@ -361,7 +361,7 @@ fn bad_records_leave_no_trace_in_the_others() {
         [
             (Some("s.t[3]"), "expected String, found a number", "5"),
             (None, "the payload is null", ""),
-            (Some("a"), "the payload ends before its object does", ""),
+            (Some("a"), "the payload ends before its object does", r#""lost","s":{"t":["lost"]},"a":"#),
             (None, "text after the object at byte 19", r#"{"n":"lost","a":4} x"#),
             (None, "the payload is empty", ""),
             (None, "expected an object, found a number", "1"),
