@@ -427,3 +427,51 @@ fn a_batch_beyond_32_bit_offsets_is_refused() {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "batch_too_large"));
     assert_eq!(decoder.decode(&block, 0..2, &mut Vec::new()).unwrap().batch.num_rows(), 2);
 }
+
+#[test]
+fn names_without_number_and_of_any_length() {
+    let fields = schema(&[("a", DataType::Int64), (&"long".repeat(30), DataType::Int64)]);
+    let payload = |i: usize| {
+        let map: Vec<_> = (0..20).map(|k| format!("\"key{}\":{{\"a\":[]}}", i * 20 + k)).collect();
+        format!("{{{}, \"a\": {i},\"{}\":{}}}", map.join(","), "long".repeat(30), i + 1)
+    };
+    let payloads: Vec<_> = (0..2_000).map(|i| Some(payload(i))).collect();
+    let (decoded, bad) = decode_all(&fields, &block(&payloads));
+    assert_eq!(bad, []);
+    for (column, first) in [(0, 0), (1, 1)] {
+        let values = decoded.batch.column(column).as_primitive::<types::Int64Type>().values();
+        assert!(values.iter().copied().eq(first..first + 2_000));
+    }
+}
+
+#[test]
+fn what_was_learned_is_not_believed_where_it_does_not_stand() {
+    let fields = schema(&[("a", DataType::Int64), ("b", DataType::Int64)]);
+    let payloads = [
+        r#"{"a":1,"b":2}"#,
+        r#"{"a": 1,"b" :2}"#,
+        r#"{"a":1"b":2}"#,
+        r#"{"a":1{"a":2}"#,
+        r#"{"a":1,"b":,"b":2}"#,
+        r#","b":2}"#,
+        r#"{"b":2,"a":1}"#,
+        r#"{"a":1,"b":2,"b":2}"#,
+        r#"{"a":1,"b":2"#,
+        r#"{"a":1,"b":"#,
+        r#"{"a":1,"b""#,
+        r#"{"a":"#,
+        r#"{"a"#,
+        r#"{"a":	1,"b":
+2}"#,
+    ];
+    let mut decoder = JsonDecoder::new(&fields).unwrap();
+    for round in 0..3 {
+        let mut bad = Vec::new();
+        let records = block(&payloads.map(Some));
+        let decoded = decoder.decode(&records, 0..payloads.len(), &mut bad).unwrap();
+        assert_eq!(decoded.rows, Some(vec![0, 1, 6, 13]), "round {round}: {bad:?}");
+        for (column, value) in [(0, 1), (1, 2)] {
+            assert_eq!(decoded.batch.column(column).as_primitive::<types::Int64Type>().values(), &[value; 4]);
+        }
+    }
+}
