@@ -86,7 +86,7 @@ impl JsonDecoder {
                 Err(fault) => {
                     self.record.truncate(rows);
                     indexes.get_or_insert_with(|| (range.start as u32..index as u32).collect());
-                    bad.push(bad_record(index, record.value.get(&block.data), *fault));
+                    bad.push(self.explain(rows, index, record.value.get(&block.data), *fault));
                 }
             }
         }
@@ -119,6 +119,18 @@ impl JsonDecoder {
         }
     }
 
+    /// What is told about a bad record: what is wrong with it on its own, whatever record lies behind it.
+    #[cold]
+    fn explain(&mut self, rows: usize, index: usize, payload: Option<&[u8]>, fault: Fault) -> BadRecord {
+        let payload = payload.unwrap_or_default();
+        let fault = match self.record.decode(payload, white_space(payload, 0), 0) {
+            Err(alone) if !payload.is_empty() => *alone,
+            _ => fault,
+        };
+        self.record.truncate(rows);
+        bad_record(index, payload, fault)
+    }
+
     fn finish(&mut self, rows: usize) -> Result<RecordBatch> {
         let columns = self.record.columns().map(|column| column.finish()).collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -127,10 +139,8 @@ impl JsonDecoder {
 }
 
 /// What is told about a bad record.
-#[cold]
-fn bad_record(index: usize, payload: Option<&[u8]>, fault: Fault) -> BadRecord {
+fn bad_record(index: usize, payload: &[u8], fault: Fault) -> BadRecord {
     let Fault { reason, at, is_value, path } = fault;
-    let payload = payload.unwrap_or_default();
     let column = path.into_iter().rev().fold(None, |column: Option<String>, step| {
         Some(match (column, step) {
             (None, Step::Member(name)) => name,
@@ -145,7 +155,7 @@ fn bad_record(index: usize, payload: Option<&[u8]>, fault: Fault) -> BadRecord {
     };
     let text = excerpt(payload.get(from.min(payload.len())..to).unwrap_or_default());
     let reason = match is_value {
-        _ if at >= payload.len() && at > 0 => "the payload ends before its object does".to_owned(),
+        _ if at >= payload.len() && !payload.is_empty() => "the payload ends before its object does".to_owned(),
         true => reason.into_owned(),
         false => format!("{reason} at byte {at}"),
     };

@@ -16,6 +16,8 @@ use crate::plan::schema::Field;
 pub(super) const LONGEST: usize = 64;
 /// How many separators are learned: objects used as maps have new names for ever.
 const MOST: usize = 256;
+/// After so many that were not learned for want of room, all are forgotten and learning begins anew.
+const PATIENCE: usize = 10_000;
 /// The member of names that no column asks for.
 const UNUSED: usize = usize::MAX;
 
@@ -227,13 +229,14 @@ struct Hit {
 struct Separators {
     states: Vec<Separator>,
     by_text: HashMap<Box<[u8]>, usize>,
+    turned_away: usize,
 }
 
 impl Separators {
     fn new() -> Self {
         // Neither START nor LOST has a text of its own: a length of 0 matches nothing.
         let none = || Separator { words: [0; LONGEST / 8], masks: [0; LONGEST / 8], len: 0, member: UNUSED, next: [LOST; 2] };
-        Self { states: vec![none(), none()], by_text: HashMap::new() }
+        Self { states: vec![none(), none()], by_text: HashMap::new(), turned_away: 0 }
     }
 
     /// The guess, if the text agrees: what it is and where the value starts.
@@ -274,7 +277,15 @@ impl Separators {
         if let Some(state) = self.by_text.get(separator) {
             return *state;
         }
-        if separator.len() > LONGEST || self.states.len() >= MOST {
+        if separator.len() > LONGEST {
+            return LOST;
+        }
+        if self.states.len() >= MOST {
+            self.turned_away += 1;
+            if self.turned_away > PATIENCE {
+                // The object being decoded goes on from LOST, so no state of the old table is used again.
+                *self = Self::new();
+            }
             return LOST;
         }
         let (mut bytes, mut mask) = ([0; LONGEST], [0; LONGEST]);
