@@ -10,6 +10,7 @@ use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{MetadataLocation, TableCreation};
 use uuid::Uuid;
 
+use super::expiry::Retention;
 use super::files;
 use super::io::Io;
 use super::name::TableName;
@@ -30,11 +31,19 @@ pub struct Settings {
     pub merge_deletes_at: usize,
     /// How often a commit that lost to another writer is built again.
     pub attempts: u32,
+    /// Which snapshots a commit forgets.
+    pub retention: Retention,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rewrite_below: 8 << 20, merge_manifests_above: 100, merge_deletes_at: 32, attempts: 20 }
+        Self {
+            rewrite_below: 8 << 20,
+            merge_manifests_above: 100,
+            merge_deletes_at: 32,
+            attempts: 20,
+            retention: Retention::default(),
+        }
     }
 }
 

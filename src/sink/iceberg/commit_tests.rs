@@ -344,3 +344,26 @@ fn old_metadata_files_go_and_the_log_stays_short() {
     assert_eq!(std::fs::read_dir(directory).unwrap().filter(json).count(), 4);
     assert_eq!(world.other().require(&name("t")).unwrap().metadata().metadata_log().len(), 3);
 }
+
+#[test]
+fn snapshots_expire_and_the_marker_is_still_found() {
+    use crate::table::expiry::Retention;
+    let none = std::time::Duration::ZERO;
+    let retention = Retention { all: none, hourly: none, at_least: 4 };
+    let world = World::new(Settings { rewrite_below: 0, retention, ..Settings::default() });
+    let table = world.create("t", &["k"]);
+    for checkpoint in 1..=12 {
+        world.commit(&table, checkpoint, vec![upsert(&[row("a", checkpoint as i64)])]);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let snapshots = world.other().require(&name("t")).unwrap().metadata().snapshots().len();
+        assert!(snapshots <= 5, "{snapshots}");
+    }
+    assert_eq!(world.read("t"), [row("a", 12)]);
+    assert!(matches!(world.commit(&table, 12, vec![]), CommitOutcome::AlreadyCommitted { .. }));
+    // A version that never committed here cannot know, once snapshots are gone.
+    let mut commit = commit_of(&table, 1, vec![]);
+    commit.summary.insert("kappa.version".into(), "w".into());
+    world.catalog.claim_owner("w", 1).unwrap();
+    let error = world.catalog.commit(&[commit], &Fence { version: "w".into(), ..fence(1) }).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Corruption, "marker_lost"));
+}

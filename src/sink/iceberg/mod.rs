@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod readers_tests;
