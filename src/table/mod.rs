@@ -19,6 +19,7 @@ pub mod io;
 pub mod live;
 pub mod marker;
 pub mod name;
+mod prune;
 pub mod scan;
 pub mod schema;
 mod snapshot;
