@@ -10,8 +10,10 @@ use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{MetadataLocation, TableCreation};
 use uuid::Uuid;
 
+use super::expiry::Retention;
 use super::files;
 use super::io::Io;
+use super::marker::Marker;
 use super::name::TableName;
 use super::sql::{Database, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
@@ -30,11 +32,19 @@ pub struct Settings {
     pub merge_deletes_at: usize,
     /// How often a commit that lost to another writer is built again.
     pub attempts: u32,
+    /// Which snapshots a commit forgets.
+    pub retention: Retention,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rewrite_below: 8 << 20, merge_manifests_above: 100, merge_deletes_at: 32, attempts: 20 }
+        Self {
+            rewrite_below: 8 << 20,
+            merge_manifests_above: 100,
+            merge_deletes_at: 16,
+            attempts: 20,
+            retention: Retention::default(),
+        }
     }
 }
 
@@ -210,6 +220,11 @@ impl Catalog {
     }
 }
 
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Catalog>();
+};
+
 fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<TableMetadata> {
     let iceberg_schema = schema::to_iceberg(&create.schema, &create.primary_key)?;
     let key = serde_json::to_string(&create.primary_key).map_err(|error| Error::internal(error.to_string()))?;
@@ -314,5 +329,25 @@ impl Table {
     /// The newest snapshot.
     pub fn current_snapshot_id(&self) -> Option<i64> {
         self.metadata.current_snapshot_id()
+    }
+
+    /// What the summary of a snapshot (the newest if none is named) says under `key`, as `kappa.offsets`.
+    pub fn summary(&self, snapshot: Option<i64>, key: &str) -> Option<&str> {
+        let snapshot = match snapshot {
+            Some(id) => self.metadata.snapshot_by_id(id)?,
+            None => self.metadata.current_snapshot()?,
+        };
+        snapshot.summary().additional_properties.get(key).map(String::as_str)
+    }
+
+    /// The live rows by the newest summary: exact as long as only kappa wrote to the table.
+    pub fn row_count(&self) -> u64 {
+        let total = |key| self.summary(None, key).and_then(|total| total.parse::<u64>().ok()).unwrap_or(0);
+        total("total-records").saturating_sub(total("total-position-deletes"))
+    }
+
+    /// The newest checkpoint that the table holds, and its snapshot.
+    pub fn marker(&self) -> Option<(Marker, i64)> {
+        Marker::newest(&self.metadata)
     }
 }

@@ -138,17 +138,18 @@ impl FinishedFile {
     }
 }
 
+/// What a Parquet footer says of each column, by field id.
 #[derive(Default)]
-struct Metrics {
+pub(super) struct Metrics {
     sizes: HashMap<i32, u64>,
     values: HashMap<i32, u64>,
-    nulls: HashMap<i32, u64>,
-    lower: HashMap<i32, Datum>,
-    upper: HashMap<i32, Datum>,
+    pub(super) nulls: HashMap<i32, u64>,
+    pub(super) lower: HashMap<i32, Datum>,
+    pub(super) upper: HashMap<i32, Datum>,
 }
 
 impl Metrics {
-    fn collect(metadata: &ParquetMetaData, schema: &IcebergSchema) -> Self {
+    pub(super) fn collect(metadata: &ParquetMetaData, schema: &IcebergSchema) -> Self {
         let mut metrics = Self::default();
         // A chunk without statistics could hold anything: then the column has no bounds at all.
         let mut unbounded = HashSet::new();
@@ -179,17 +180,19 @@ impl Metrics {
         let field = schema.field_by_id(id).cloned().or_else(|| iceberg::metadata_columns::get_metadata_field(id).ok().cloned());
         let Some(primitive) = field.and_then(|field| field.field_type.as_primitive_type().cloned()) else { return false };
         let Some(statistics) = column.statistics().filter(|_| !listed) else { return false };
-        if let Some(low) = bound(statistics, &primitive, false) {
-            let entry = self.lower.entry(id).or_insert_with(|| low.clone());
-            if *entry > low {
-                *entry = low;
-            }
+        let (low, high) = (bound(statistics, &primitive, false), bound(statistics, &primitive, true));
+        let (Some(low), Some(high)) = (low, high) else {
+            // A chunk of nulls has no bounds and needs none; one of NaN, which Iceberg's bounds leave out, neither.
+            let empty = statistics.null_count_opt() == Some(column.num_values().unsigned_abs());
+            return empty || matches!(primitive, PrimitiveType::Float | PrimitiveType::Double);
+        };
+        let entry = self.lower.entry(id).or_insert_with(|| low.clone());
+        if *entry > low {
+            *entry = low;
         }
-        if let Some(high) = bound(statistics, &primitive, true) {
-            let entry = self.upper.entry(id).or_insert_with(|| high.clone());
-            if *entry < high {
-                *entry = high;
-            }
+        let entry = self.upper.entry(id).or_insert_with(|| high.clone());
+        if *entry < high {
+            *entry = high;
         }
         true
     }
@@ -233,4 +236,72 @@ pub fn to_json(file: DataFile) -> Result<serde_json::Value> {
 pub fn from_json(json: &serde_json::Value, schema: &IcebergSchema) -> Result<DataFile> {
     deserialize_data_file_from_json(&json.to_string(), 0, &StructType::new(Vec::new()), schema)
         .map_err(|error| iceberg_error("read the description of a staged data file", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Array, ArrayRef, Decimal128Array, Float64Array, StringArray};
+
+    use super::*;
+    use crate::plan::schema as plan;
+    use crate::table::schema;
+
+    /// The bounds and counts of one column whose batches are row groups of their own.
+    fn describe(data_type: plan::DataType, groups: Vec<ArrayRef>) -> (IcebergSchema, DataFile) {
+        let directory = tempfile::tempdir().unwrap();
+        let columns = plan::Schema { fields: vec![plan::Field::new("x", data_type)] };
+        let iceberg_schema = schema::to_iceberg(&columns, &[]).unwrap();
+        let arrow_schema = schema::to_arrow(&iceberg_schema).unwrap();
+        let url = format!("file://{}/x.parquet", directory.path().display());
+        let mut file = ParquetFile::create(&url, &arrow_schema).unwrap();
+        for group in groups {
+            file.write(&RecordBatch::try_new(arrow_schema.clone(), vec![group]).unwrap()).unwrap();
+            file.flush().unwrap();
+        }
+        let finished = file.finish().unwrap();
+        let path = path_of(&url).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), finished.bytes);
+        assert_eq!(crate::table::files::checksum_of(&path).unwrap(), finished.checksum);
+        let described = finished.data_file(&iceberg_schema, DataContentType::Data).unwrap();
+        assert_eq!(from_json(&to_json(described.clone()).unwrap(), &iceberg_schema).unwrap(), described);
+        (iceberg_schema, described)
+    }
+
+    #[test]
+    fn bounds_span_all_row_groups_and_shortened_text_stays_a_bound() {
+        let long = "\u{00ff}".repeat(100);
+        let groups: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec![Some("m"), None])),
+            Arc::new(StringArray::from(vec![None::<&str>])),
+            Arc::new(StringArray::from(vec![Some(long.as_str()), Some("a")])),
+        ];
+        let (_, file) = describe(plan::DataType::String, groups);
+        assert_eq!(file.lower_bounds()[&1], Datum::string("a"));
+        assert!(file.upper_bounds()[&1] >= Datum::string(&long), "{:?}", file.upper_bounds());
+        assert_eq!((file.value_counts()[&1], file.null_value_counts()[&1], file.record_count()), (5, 2, 5));
+    }
+
+    #[test]
+    fn nan_is_counted_and_no_bound() {
+        let groups: Vec<ArrayRef> = vec![
+            Arc::new(Float64Array::from(vec![f64::NAN, f64::NAN])),
+            Arc::new(Float64Array::from(vec![Some(1.5), None, Some(-2.0), Some(f64::NAN)])),
+        ];
+        let (_, file) = describe(plan::DataType::Float64, groups);
+        assert_eq!((&file.lower_bounds()[&1], &file.upper_bounds()[&1]), (&Datum::double(-2.0), &Datum::double(1.5)));
+        assert_eq!(file.nan_value_counts()[&1], 3);
+    }
+
+    #[test]
+    fn decimals_of_every_width_have_bounds() {
+        for precision in [9, 18, 38] {
+            let values = Decimal128Array::from(vec![-300_i128, 7]).with_precision_and_scale(precision, 2).unwrap();
+            assert_eq!(values.len(), 2);
+            let (_, file) = describe(plan::DataType::Decimal { precision, scale: 2 }, vec![Arc::new(values)]);
+            assert_eq!(file.lower_bounds()[&1].to_string(), "-3.00", "{precision}");
+            assert_eq!(file.upper_bounds()[&1].to_string(), "0.07", "{precision}");
+        }
+    }
 }

@@ -49,6 +49,19 @@ impl Marker {
         ])
     }
 
+    /// The newest marker among the ancestors of main, past snapshots that are not kappa's, and its snapshot.
+    pub fn newest(metadata: &TableMetadata) -> Option<(Self, i64)> {
+        let mut next = metadata.current_snapshot_id();
+        for _ in 0..metadata.snapshots().len() {
+            let snapshot = metadata.snapshot_by_id(next?)?;
+            if let Some(marker) = Self::read(|key| snapshot.summary().additional_properties.get(key)) {
+                return Some((marker, snapshot.snapshot_id()));
+            }
+            next = snapshot.parent_snapshot_id();
+        }
+        None
+    }
+
     fn same_timeline(&self, other: &Self) -> bool {
         self.version == other.version && self.timeline == other.timeline
     }

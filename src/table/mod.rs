@@ -7,17 +7,19 @@
 //!
 //! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
 //! [`datafile`] Parquet and its metrics; [`catalog`] over [`sql`]; [`commit`] with [`marker`] (a pure decision),
-//! [`upsert`] (rewrite or position deletes) and [`snapshot`] (manifests to metadata); [`live`] what a snapshot holds, and
+//! [`upsert`] (rewrite or position deletes) and [`snapshot`] (manifests to metadata) and [`expiry`]; [`live`] what a snapshot holds, and
 //! [`scan`] its rows.
 
 pub mod catalog;
 pub mod commit;
 pub mod datafile;
+pub mod expiry;
 pub mod files;
 pub mod io;
 pub mod live;
 pub mod marker;
 pub mod name;
+mod prune;
 pub mod scan;
 pub mod schema;
 mod snapshot;

@@ -11,6 +11,7 @@ use iceberg::spec::{
 };
 
 use super::catalog::{Settings, Table, write_metadata};
+use super::expiry::expired;
 use super::io::Io;
 use super::live::{Live, LiveFile, live_entries};
 use super::{files, iceberg_error};
@@ -89,6 +90,7 @@ pub(super) fn build(
     let failed = |error| iceberg_error(&format!("extend table {}", base.name()), error);
     let builder = metadata.clone().into_builder(Some(base.metadata_location().to_owned()));
     let builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(failed)?;
+    let builder = builder.remove_snapshots(&expired(metadata, &settings.retention, time::now_ms())?);
     let built = builder.set_properties(notes.properties).and_then(|builder| builder.build()).map_err(failed)?;
     let location = next_location(base, &built.metadata)?;
     created.push(location.clone());

@@ -14,6 +14,7 @@ use roaring::RoaringTreemap;
 use super::catalog::{Settings, Table};
 use super::datafile::ParquetFile;
 use super::live::{Live, LiveFile, Positions, delete_schema};
+use super::prune::KeyRange;
 use super::scan::RowReader;
 use super::snapshot::Change;
 use super::{files, schema};
@@ -59,7 +60,11 @@ pub(super) fn plan(
         let change = Change { added: rewritten, added_deletes: vec![], removed, operation: Operation::Overwrite };
         return Ok(Planned { change, copied: true });
     }
-    let found = locate(live, &positions, &mut keys)?;
+    let ids =
+        primary_key.iter().filter_map(|name| table.metadata().current_schema().field_id_by_name(name)).collect::<Vec<_>>();
+    let range = |url: &String| KeyRange::read(url, &ids, table.metadata().current_schema());
+    let ranges = staged.keys.iter().map(range).collect::<Result<Vec<_>>>()?;
+    let found = locate(live, &positions, &mut keys, &ranges)?;
     let (added_deletes, removed) = delete(table, live, positions, found, settings, created)?;
     let change = Change { added: staged.data, added_deletes, removed, operation: Operation::Overwrite };
     Ok(Planned { change, copied: false })
@@ -151,12 +156,12 @@ fn rewrite(
     Ok(vec![finished.data_file(table.metadata().current_schema(), DataContentType::Data)?])
 }
 
-/// Finds the live rows that have one of the keys, by reading the key columns of every data file.
+/// Finds the live rows that have one of the keys, by reading the key columns of every data file that may hold one.
 ///
 /// This is the seam for a key index: a cache that is stamped with the base snapshot may answer instead.
-fn locate(live: &Live, positions: &Positions, keys: &mut Keys) -> Result<Positions> {
+fn locate(live: &Live, positions: &Positions, keys: &mut Keys, ranges: &[KeyRange]) -> Result<Positions> {
     let mut found = Positions::new();
-    for entry in &live.data {
+    for entry in live.data.iter().filter(|entry| ranges.iter().any(|range| range.may_meet(&entry.file))) {
         let path = entry.file.file_path();
         let deleted = positions.get(path);
         let mut hits = RoaringTreemap::new();

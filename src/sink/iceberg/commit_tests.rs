@@ -344,3 +344,57 @@ fn old_metadata_files_go_and_the_log_stays_short() {
     assert_eq!(std::fs::read_dir(directory).unwrap().filter(json).count(), 4);
     assert_eq!(world.other().require(&name("t")).unwrap().metadata().metadata_log().len(), 3);
 }
+
+#[test]
+fn snapshots_expire_and_the_marker_is_still_found() {
+    use crate::table::expiry::Retention;
+    let none = std::time::Duration::ZERO;
+    let retention = Retention { all: none, hourly: none, at_least: 4 };
+    let world = World::new(Settings { rewrite_below: 0, retention, ..Settings::default() });
+    let table = world.create("t", &["k"]);
+    for checkpoint in 1..=12 {
+        world.commit(&table, checkpoint, vec![upsert(&[row("a", checkpoint as i64)])]);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let snapshots = world.other().require(&name("t")).unwrap().metadata().snapshots().len();
+        assert!(snapshots <= 5, "{snapshots}");
+    }
+    assert_eq!(world.read("t"), [row("a", 12)]);
+    assert!(matches!(world.commit(&table, 12, vec![]), CommitOutcome::AlreadyCommitted { .. }));
+    // A version that never committed here cannot know, once snapshots are gone.
+    let mut commit = commit_of(&table, 1, vec![]);
+    commit.summary.insert("kappa.version".into(), "w".into());
+    world.catalog.claim_owner("w", 1).unwrap();
+    let error = world.catalog.commit(&[commit], &Fence { version: "w".into(), ..fence(1) }).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Corruption, "marker_lost"));
+}
+
+#[test]
+fn files_that_cannot_hold_a_key_are_not_read() {
+    let world = World::rewriting_below(0);
+    let table = world.create("t", &["k"]);
+    let files: Vec<_> = [vec![row("a", 1), row("f", 1)], vec![row("m", 2), (None, 2)], vec![row("x", 3)]]
+        .iter()
+        .enumerate()
+        .map(|(index, rows)| {
+            let staged = stage(&table, vec![upsert(rows)]);
+            let checkpoint = index as u64 + 1;
+            world.catalog.commit(&[commit_of(&table, checkpoint, staged.clone())], &fence(checkpoint)).unwrap();
+            crate::table::files::path_of(&staged[0].path).unwrap()
+        })
+        .collect();
+    let hidden = |index: usize, checkpoint: u64, changes: Vec<Change>| {
+        let aside = files[index].with_extension("aside");
+        std::fs::rename(&files[index], &aside).unwrap();
+        let staged = stage(&table, changes);
+        let result = world.catalog.commit(&[commit_of(&table, checkpoint, staged)], &fence(checkpoint));
+        std::fs::rename(&aside, &files[index]).unwrap();
+        result
+    };
+    // Between the two keys of the first file, but not of the others.
+    assert_eq!(hidden(0, 4, vec![upsert(&[row("c", 4)])]).unwrap_err().code(), "file_missing");
+    hidden(2, 4, vec![upsert(&[row("a", 4), row("m", 4)])]).unwrap();
+    // Null is in the second file only; a range that meets the file's is not needed for it.
+    hidden(0, 5, vec![Change::Delete(keys(&[None, Some("z")]))]).unwrap();
+    assert_eq!(world.read("t"), [row("a", 4), row("f", 1), row("m", 4), row("x", 3)]);
+    assert_eq!(hidden(1, 6, vec![Change::Delete(keys(&[Some("m")]))]).unwrap_err().code(), "file_missing");
+}

@@ -4,6 +4,10 @@
 #[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod measure_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod readers_tests;

@@ -47,6 +47,7 @@ fn run(steps: &Steps, settings: Settings, foreign_every: usize) {
         }
         let expected: Vec<Row> = model.iter().map(|(key, number)| (key.clone(), *number)).collect();
         assert_eq!(world.read("t"), expected, "after checkpoint {}", index + 1);
+        assert_eq!(world.other().require(&name("t")).unwrap().row_count(), expected.len() as u64);
     }
 }
 

@@ -67,3 +67,30 @@ fn every_type(directory: &str) {
     let rows: Vec<_> = batches.map(|batch| batch.unwrap()).collect();
     println!("{schema:?}\n{}", arrow::util::pretty::pretty_format_batches(&rows).unwrap());
 }
+
+/// `KAPPA_READERS_DIR=dir`: the table that another engine wrote to last is read, upserted into and read again.
+#[test]
+#[ignore = "reads a directory that is given by hand"]
+fn a_table_that_another_engine_extended() {
+    let Ok(directory) = std::env::var("KAPPA_READERS_DIR") else { return };
+    for rewrite_below in [0, u64::MAX] {
+        let catalog = open(std::path::Path::new(&directory)).with_settings(Settings { rewrite_below, ..Settings::default() });
+        let table = catalog.require(&name("deleted")).unwrap();
+        let count = |key: &str| {
+            let (_, batches) = crate::query::read::scan(&catalog, &name("deleted"), None).unwrap();
+            let keys = batches.flat_map(|batch| {
+                let batch = batch.unwrap();
+                arrow::array::AsArray::as_string::<i32>(batch.column(0))
+                    .iter()
+                    .map(|key| key.map(str::to_owned))
+                    .collect::<Vec<_>>()
+            });
+            keys.filter(|found| found.as_deref() == Some(key)).count()
+        };
+        assert_eq!(count("foreign"), 1);
+        let checkpoint = if rewrite_below == 0 { 9 } else { 10 };
+        let staged = stage(&table, vec![upsert(&[row("foreign", 1), row("k30", 1)])]);
+        catalog.commit(&[commit_of(&table, checkpoint, staged)], &fence(checkpoint)).unwrap();
+        assert_eq!((count("foreign"), count("k30")), (1, 1));
+    }
+}
