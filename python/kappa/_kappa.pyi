@@ -1,6 +1,9 @@
 """The engine, in Rust. Not a public interface: use `kappa`. Plans, options, events and reports are JSON texts."""
 
-from typing import Any, final
+from typing import Any, TypeAlias, final
+
+_Record: TypeAlias = tuple[int, int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
+# partition, offset, timestamp in ms, key, value, headers
 
 __version__: str
 """The version of the package."""
@@ -77,23 +80,40 @@ class Log:
     def create(self, topic: str, partitions: int, retention_ms: int | None) -> None:
         """Makes a topic."""
 
-    def append(self, topic: str, values: list[bytes], keys: list[bytes | None] | None, partition: int | None) -> int:
-        """Appends records and waits until they are durable."""
+    def writer(self, topic: str, partition: int | None) -> LogWriter:
+        """Takes the locks of all partitions, or of one, to append to them."""
 
-    def append_lines(self, topic: str, lines: bytes, key: str | None, partition: int | None) -> int:
-        """Appends the lines of a block, each a record, and waits until they are durable."""
+    def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:
+        """The first offset of a partition at a time or later."""
 
-    def scan(self, topic: str, from_: str, until: str) -> RecordBatches:
-        """The records between two positions."""
+    def scan(self, topic: str, ranges: list[tuple[int, int, int]]) -> RecordBatches:
+        """The records between two offsets of each partition: (partition, from, until)."""
+
+    def tail(self, topic: str, count: int) -> list[_Record]:
+        """The last records of a topic."""
 
     def describe(self, topic: str | None) -> Rows:
         """The partitions of a topic, or of all topics."""
 
 @final
+class LogWriter:
+    """Appends to a topic; holds its locks until it is closed."""
+
+    def append(self, values: list[bytes], keys: list[bytes | None] | None) -> None:
+        """Appends records; they are durable after `flush`."""
+
+    def append_file(self, path: str | None, key: str | None) -> int:
+        """Appends the lines of a file, or of standard input, and makes them durable."""
+
+    def flush(self) -> None:
+        """Makes everything durable."""
+
+    def close(self) -> None:
+        """Gives the locks back. What was not flushed is gone."""
+
+@final
 class RecordBatches:
     """Records of the log, a batch at a time."""
 
-    def next_batch(
-        self,
-    ) -> list[tuple[int, int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]]:
-        """The next records: partition, offset, timestamp in ms, key, value, headers. Empty at the end."""
+    def next_batch(self) -> list[_Record]:
+        """The next records. Empty at the end."""

@@ -15,7 +15,7 @@ from kappa.exceptions import KappaError
 from kappa.expr import Node
 from kappa.report import RunReport
 from kappa.run import Mode, Run, run_to_end, start
-from kappa.stream import Stream
+from kappa.stream import GroupedStream, Stream
 from kappa.units import Duration, Position, duration_ms
 
 LatePolicy: TypeAlias = Literal["keep", "drop", "dead_letter"]
@@ -27,16 +27,17 @@ MetadataKind: TypeAlias = Literal["key", "headers", "partition", "offset", "time
 class Finding:
     """Something that `Job.check` found: what makes a plan unsafe to replay, or worth a second look.
 
-    >>> Finding(code="wide_key", message="the group key has many values", hint=None).code
-    'wide_key'
+    >>> print(Finding(level="warning", code="wide_key", message="the key has many values", hint="group by less"))
+    warning[wide_key]: the key has many values; group by less
     """
 
+    level: Literal["info", "warning", "error"]
     code: str
     message: str
-    hint: str | None
+    hint: str
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}" + (f"; {self.hint}" if self.hint else "")
+        return f"{self.level}[{self.code}]: {self.message}" + (f"; {self.hint}" if self.hint else "")
 
 
 class Job:
@@ -121,9 +122,10 @@ class Job:
         >>> job.write(stream, name="raw")
         >>> job.write(stream.group_by("x").agg(rows=kappa.len()), name="counts")
         """
-        if not isinstance(stream, Stream):
-            hint = "end a group_by with .agg(…)" if type(stream).__name__ == "GroupedStream" else None
-            raise plan_error(f"write takes a stream, found {type(stream).__name__}", code="invalid_output", hint=hint)
+        given: object = stream
+        if not isinstance(given, Stream):
+            hint = "end a group_by with .agg(…)" if isinstance(given, GroupedStream) else None
+            raise plan_error(f"write takes a stream, found {type(given).__name__}", code="invalid_output", hint=hint)
         if stream._job is not self:
             raise plan_error(f"the stream belongs to another job, {stream._job.name!r}", code="invalid_output")
         names = [other for other, _ in self._outputs]
@@ -194,7 +196,7 @@ class Job:
             found = json.loads(_kappa.check(self.to_json()))
         except KappaError as error:
             raise with_location(error) from None
-        return [Finding(str(f.get("code", "finding")), str(f.get("message", f)), f.get("hint")) for f in found]
+        return [Finding(**finding) for finding in found]
 
     def start(
         self,

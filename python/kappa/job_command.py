@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +89,12 @@ def explain(job: Job) -> Outcome:
 
 
 def check(job: Job) -> Outcome:
-    """The findings; exit status 1 if there are any."""
+    """The findings; exit status 1 if any is more than a remark."""
     findings = job.check()
-    data = [{"code": f.code, "message": f.message, "hint": f.hint} for f in findings]
+    data = [asdict(finding) for finding in findings]
     text = "\n".join(map(str, findings)) or f"{job.name}: nothing found, safe to replay"
-    return Outcome({"job": job.name, "findings": data}, text, exit=1 if findings else 0)
+    serious = any(finding.level != "info" for finding in findings)
+    return Outcome({"job": job.name, "findings": data}, text, exit=1 if serious else 0)
 
 
 def execute(job: Job, args: argparse.Namespace) -> Outcome:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 from kappa import _kappa
-from kappa.exceptions import DataError
+from kappa.exceptions import ConfigError, DataError
 from kappa.rows import Rows
 from kappa.settings import resolve
 from kappa.units import Duration, Position, duration_ms, position
@@ -19,7 +23,6 @@ from kappa.units import Duration, Position, duration_ms, position
 RecordLike: TypeAlias = Mapping[str, Any] | bytes | str
 
 _CHUNK = 10_000
-_BLOCK = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -87,31 +90,29 @@ class Log:
             records = [records]
         total = 0
         remaining = iter(records)
-        while chunk := list(islice(remaining, _CHUNK)):
-            values = [_encoded(record) for record in chunk]
-            keys = None if key is None else [_key(record, key) for record in chunk]
-            total += self._native.append(topic, values, keys, partition)
+        with closing(self._native.writer(topic, partition)) as writer:
+            while chunk := list(islice(remaining, _CHUNK)):
+                values = [_encoded(record) for record in chunk]
+                writer.append(values, None if key is None else [_key(record, key) for record in chunk])
+                total += len(values)
+            writer.flush()
         return total
 
-    def append_lines(self, topic: str, lines: BinaryIO, *, key: str | None = None, partition: int | None = None) -> int:
-        """Appends a file of JSON lines, in large blocks.
+    def append_file(
+        self, topic: str, path: str | os.PathLike[str], *, key: str | None = None, partition: int | None = None
+    ) -> int:
+        """Appends a file of JSON lines, at the speed of the disk; `"-"` is standard input.
 
-        >>> import io, kappa
+        >>> import kappa
         >>> from kappa.testing import temporary
-        >>> with temporary():
+        >>> with temporary() as place:
         ...     kappa.Log().create("payments")
-        ...     kappa.Log().append_lines("payments", io.BytesIO(b'{"id": 1}\\n{"id": 2}\\n'))
+        ...     written = (place / "payments.jsonl").write_text('{"id": 1}\\n{"id": 2}\\n')
+        ...     kappa.Log().append_file("payments", place / "payments.jsonl")
         2
         """
-        total, rest = 0, b""
-        while block := lines.read(_BLOCK):
-            whole, newline, tail = block.rpartition(b"\n")
-            if not newline:
-                rest += block
-                continue
-            total += self._native.append_lines(topic, rest + whole, key, partition)
-            rest = tail
-        return total + (self._native.append_lines(topic, rest, key, partition) if rest.strip() else 0)
+        with closing(self._native.writer(topic, partition)) as writer:
+            return writer.append_file(None if os.fspath(path) == "-" else os.fspath(path), key)
 
     def scan(self, topic: str, *, from_: Position = "earliest", until: Position = "head") -> Iterator[Record]:
         """The records between two positions, partition by partition.
@@ -123,10 +124,25 @@ class Log:
         ...     list(kappa.Log().scan("payments"))
         []
         """
-        native = self._native.scan(topic, position(from_, "from"), position(until, "until"))
+        earliest, head = self._ends(topic)
+        start = {**earliest, **self._offsets(topic, position(from_, "from"), earliest, head)}
+        end = {**head, **self._offsets(topic, position(until, "until"), earliest, head)}
+        native = self._native.scan(topic, [(p, max(start[p], earliest[p]), min(end[p], head[p])) for p in earliest])
         while batch := native.next_batch():
-            for partition, offset, timestamp_ms, key, value, headers in batch:
-                yield Record(partition, offset, timestamp_ms, key, value, headers)
+            yield from (Record(*record) for record in batch)
+
+    def tail(self, topic: str, n: int = 10) -> list[Record]:
+        """The last records over all partitions, by their timestamps.
+
+        >>> import kappa
+        >>> from kappa.testing import temporary
+        >>> with temporary():
+        ...     kappa.Log().create("payments")
+        ...     appended = kappa.Log().append("payments", [{"id": i} for i in range(5)])
+        ...     [record.json() for record in kappa.Log().tail("payments", 2)]
+        [{'id': 3}, {'id': 4}]
+        """
+        return [Record(*record) for record in self._native.tail(topic, n)]
 
     def describe(self, topic: str | None = None) -> Rows:
         """The partitions of a topic, or of all: their offsets and sizes.
@@ -139,6 +155,25 @@ class Log:
         4
         """
         return Rows(self._native.describe(topic))
+
+    def _ends(self, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+        rows = self.describe(topic).to_dicts()
+        return {row["partition"]: row["earliest"] for row in rows}, {row["partition"]: row["head"] for row in rows}
+
+    def _offsets(self, topic: str, place: str, earliest: dict[int, int], head: dict[int, int]) -> dict[int, int]:
+        """The offset of each partition at a position in its text form."""
+        if place in ("earliest", "head"):
+            return earliest if place == "earliest" else head
+        if re.fullmatch(r"[\d:,]+", place):
+            offsets = {int(partition): int(offset) for partition, offset in (pair.split(":") for pair in place.split(","))}
+            if unknown := sorted(set(offsets) - set(head)):
+                raise ConfigError(f"topic {topic} has no partition {unknown[0]}", code="unknown_partition")
+            return offsets
+        if place[-1] == "Z":
+            moment = int(datetime.fromisoformat(place[:-1] + "+00:00").timestamp() * 1000)
+        else:
+            moment = int(time.time() * 1000) - duration_ms(place, "position")
+        return {partition: self._native.offset_at(topic, partition, moment) for partition in head}
 
 
 def _encoded(record: RecordLike) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -56,12 +57,9 @@ def _create(args: argparse.Namespace) -> Outcome:
 
 
 def _append(args: argparse.Namespace) -> Outcome:
-    log = Log(config=config_of(args))
-    if args.file == "-":
-        total = log.append_lines(args.topic, sys.stdin.buffer, key=args.key, partition=args.partition)
-    else:
-        with open(args.file, "rb") as lines:
-            total = log.append_lines(args.topic, lines, key=args.key, partition=args.partition)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the engine reads the input, where Python's own handler cannot run
+    total = Log(config=config_of(args)).append_file(args.topic, args.file, key=args.key, partition=args.partition)
     return Outcome({"topic": args.topic, "appended": total}, f"appended {words.count(total, 'record')} to {args.topic}")
 
 
@@ -74,21 +72,21 @@ def _tail(args: argparse.Namespace) -> Outcome:
     if args.follow and getattr(args, "json", False):
         raise ConfigError("--json gives one document, -f has no end", code="usage", hint="leave out one of them")
     log = Log(config=config_of(args))
-    places = {row["partition"]: max(row["earliest"], row["head"] - args.n) for row in log.describe(args.topic)}
-    records = sorted(_from(log, args.topic, places), key=lambda r: (r.timestamp_ms, r.partition, r.offset))[-args.n or None :]
+    if args.n < 0:
+        raise ConfigError(f"-n {args.n}: a number of records is 0 or more", code="usage")
+    places = {row["partition"]: row["head"] for row in log.describe(args.topic)}
+    records = log.tail(args.topic, args.n)
     if not args.follow:
         return Outcome({"topic": args.topic, "records": list(map(_plain, records))}, "\n".join(map(_line, records)))
     while True:
         for record in records:
             print(_line(record), flush=True)
-            places[record.partition] = record.offset + 1
+            places[record.partition] = max(places[record.partition], record.offset + 1)
         time.sleep(_POLL_S)
         records = _from(log, args.topic, places)
 
 
 def _from(log: Log, topic: str, places: dict[int, int]) -> list[Record]:
-    if not places:
-        return []
     return list(log.scan(topic, from_=",".join(f"{partition}:{offset}" for partition, offset in places.items())))
 
 

@@ -1,7 +1,6 @@
 //! The embedded log.
 
 use std::fs::File;
-use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -92,11 +91,6 @@ impl LogWriter {
             }
             Ok(())
         })
-    }
-
-    /// Appends the lines of a block, and makes them durable.
-    fn append_lines(&self, py: Python<'_>, lines: Vec<u8>, key: Option<&str>) -> PyResult<u64> {
-        self.with(py, |writer| Ok(writer.append_lines(Cursor::new(lines), key, &now_ms)?.records))
     }
 
     /// Appends the lines of a file, or of standard input if none is named, and makes them durable.

@@ -1,0 +1,56 @@
+# Every target installs what it needs: system packages through apt-get where it is there, the rest in .venv and in
+# $KAPPA_CACHE (default ~/.cache/kappa), outside the checkout.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help setup wheel demo test test-rust test-python test-interpreters check format bench clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: ## system packages and the virtual environment
+	@tools/system.sh
+	@PYTHON=$(PYTHON) tools/venv.sh
+
+wheel: setup ## build the wheel (or take it from the cache) and install it in .venv
+	@tools/install.sh
+
+demo: wheel ## 5 million payments, one job, checked row by row against DuckDB
+	@tools/demo.sh
+
+test: test-rust test-python test-interpreters ## all tests
+
+test-rust: setup
+	@tools/cargo.sh test --release
+
+test-python: wheel
+	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -q --import-mode=importlib --doctest-modules --pyargs kappa -p no:cacheprovider
+
+test-interpreters: wheel
+	@tools/interpreters.sh
+
+check: wheel ## rustfmt, clippy, ruff, mypy, stubtest
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/python -m mypy.stubtest kappa._kappa --mypy-config-file pyproject.toml
+	cargo fmt --check
+	@tools/cargo.sh clippy --release --all-targets -- -D warnings
+	@tools/cargo.sh clippy --release --features python -- -D warnings
+
+format: setup ## rustfmt and ruff, in place
+	$(VENV)/ruff format .
+	$(VENV)/ruff check --fix .
+	cargo fmt
+
+bench: wheel ## a table of speeds, in bench/
+	@tools/bench.sh
+
+clean: ## what the targets made in the checkout; the cache outside stays
+	rm -rf .venv .kappa-demo .kappa dist bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,113 @@
+"""`kappa.Log` and `Rows`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow
+import pytest
+
+import kappa
+from kappa.exceptions import ConfigError, DataError, RefusedError
+
+
+def test_records_come_back_as_they_went_in(place: Path) -> None:
+    log = kappa.Log()
+    log.create("t", partitions=3)
+    records = [{"id": i, "text": "æøå ✓"} for i in range(100)]
+    assert log.append("t", records) == 100
+    assert sorted(r.json()["id"] for r in log.scan("t")) == list(range(100))
+    assert {r.partition for r in log.scan("t")} == {0, 1, 2}
+    assert {r.json()["text"] for r in log.scan("t")} == {"æøå ✓"}
+
+
+def test_text_bytes_and_mappings(place: Path) -> None:
+    log = kappa.Log()
+    log.create("t")
+    values = [{"x": Decimal("1.50"), "d": date(2026, 3, 1), "t": datetime(2026, 3, 1, tzinfo=timezone.utc)}, "[1]", b"\xff"]
+    log.append("t", values)  # type: ignore[arg-type]
+    found = [r.value for r in log.scan("t")]
+    assert found == [b'{"x":"1.50","d":"2026-03-01","t":"2026-03-01T00:00:00+00:00"}', b"[1]", b"\xff"]
+    for bad in ({"t": datetime(2026, 3, 1)}, {"x": object()}):
+        with pytest.raises(DataError):
+            log.append("t", [bad])
+
+
+def test_positions_of_a_scan(place: Path) -> None:
+    log = kappa.Log()
+    log.create("t")
+    log.append("t", [{"id": i} for i in range(10)])
+    ids = lambda **where: [r.json()["id"] for r in log.scan("t", **where)]  # noqa: E731
+    assert ids(from_="0:7") == [7, 8, 9]
+    assert ids(until="0:2") == [0, 1]
+    assert ids(from_="head") == []
+    assert ids(from_="1h") == list(range(10))
+    assert ids(from_="2020-01-01T00:00:00Z", until="2021-01-01T00:00:00Z") == []
+    time.sleep(0.01)
+    assert ids(from_=datetime.now(timezone.utc)) == []
+    with pytest.raises(ConfigError, match="no partition"):
+        ids(from_="4:0")
+
+
+def test_tail_and_describe(place: Path) -> None:
+    log = kappa.Log()
+    log.create("t", partitions=2)
+    assert log.tail("t") == []
+    log.append("t", [{"id": i} for i in range(9)])
+    assert len(log.tail("t", 3)) == 3
+    assert sum(row["records"] for row in log.describe("t")) == 9
+    assert log.describe("t").to_dicts()[0]["first"].tzinfo is not None
+
+
+def test_a_topic_is_made_once_and_a_key_must_be_there(place: Path) -> None:
+    log = kappa.Log()
+    log.create("t")
+    with pytest.raises(RefusedError):
+        log.create("t")
+    with pytest.raises(DataError, match="merchant"):
+        log.append("t", [{"id": 1}], key="merchant")
+    assert list(log.scan("t")) == []
+
+
+def test_a_log_elsewhere(place: Path, tmp_path: Path) -> None:
+    kappa.Log(f"file://{tmp_path}/other").create("t")
+    assert len(kappa.Log().describe()) == 0
+    assert len(kappa.Log(config={"log": {"url": f"file://{tmp_path}/other"}}).describe()) == 1
+
+
+def test_rows_are_arrow(place: Path) -> None:
+    log = kappa.Log()
+    log.create("t", partitions=25)
+    rows = log.describe()
+    table = pyarrow.table(rows)
+    assert table.num_rows == len(rows) == 25
+    assert table.to_pylist() == rows.to_dicts() == list(rows)
+    assert rows.to_polars().height == 25
+    assert rows.to_arrow().equals(table)
+    assert "25 rows, the first 20 shown" in repr(rows)
+    assert repr(rows).count("\n") == 23
+    assert "<table" in rows._repr_html_()
+    assert rows.schema["partition"] == kappa.Int32
+
+
+def forked(queue: multiprocessing.Queue[str]) -> None:
+    try:
+        kappa.Log().describe()
+        queue.put("worked")
+    except kappa.exceptions.KappaError as error:
+        queue.put(error.code)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forking itself
+def test_a_forked_child_is_refused(place: Path) -> None:
+    kappa.Log().describe()
+    context = multiprocessing.get_context("fork")
+    queue: multiprocessing.Queue[str] = context.Queue()
+    child = context.Process(target=forked, args=(queue,))
+    child.start()
+    assert queue.get(timeout=20) == "forked"
+    child.join()

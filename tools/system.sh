@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Installs the system packages that the build needs and this machine lacks; says what is missing where it cannot.
+set -euo pipefail
+
+missing=()
+command -v g++ >/dev/null || missing+=(g++)
+command -v mold >/dev/null || missing+=(mold)
+command -v cmake >/dev/null || missing+=(cmake)
+compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/libclang*.so*' >/dev/null ||
+  compgen -G '/usr/lib/*/libclang*.so*' >/dev/null || missing+=(libclang-dev)
+"${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+
+if [ "${#missing[@]}" -gt 0 ]; then
+  as_root=()
+  if [ "$(id -u)" != 0 ]; then as_root=(sudo -n); fi
+  if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
+    echo "installing system packages: ${missing[*]}" >&2
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq "${missing[@]}" >/dev/null
+  else
+    echo "missing system packages (Debian's names): ${missing[*]}; install them, then run make again" >&2
+    exit 1
+  fi
+fi
+
+if ! command -v cargo >/dev/null; then
+  echo "missing Rust 1.90 or newer: install it with rustup (https://rustup.rs), then run make again" >&2
+  exit 1
+fi
