@@ -65,9 +65,9 @@ fn end_of(source: &dyn LogSource, extent: &PartitionExtent, until: &Position) ->
     match until {
         Position::Head => Ok(extent.end),
         Position::Time(time) => Ok(source.offset_at(extent.partition, *time)?.min(extent.end)),
-        Position::Earliest | Position::Offsets(_) => {
-            Err(Error::config("invalid_position", "--until takes head or a time").hint("use --until head, or a time such as 2026-04-25T00:00:00Z"))
-        }
+        Position::Offsets(offsets) => Ok(offsets.get(&extent.partition).map_or(extent.end, |end| (*end).min(extent.end))),
+        Position::Earliest => Err(Error::config("invalid_position", "--until earliest reads nothing")
+            .hint("use --until head, a time such as 2026-04-25T00:00:00Z, or PARTITION:OFFSET,…")),
     }
 }
 
