@@ -1,1 +1,203 @@
-//! Settings.
+//! Where things live. Found in this order: arguments, `KAPPA_*` variables, the nearest `kappa.toml`, defaults that need
+//! no server (all under `.kappa/`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// The settings, resolved: relative paths are absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// `log.url`: where topics are.
+    pub log_url: String,
+    /// `catalog.url`: where tables are registered.
+    pub catalog_url: String,
+    /// `catalog.name`: the name that other tools must use for this catalog too.
+    pub catalog_name: String,
+    /// `catalog.namespace`: where tables named without one go.
+    pub catalog_namespace: String,
+    /// `warehouse`: where tables' files are.
+    pub warehouse: String,
+    /// `checkpoints`: where progress and state are kept.
+    pub checkpoints: String,
+}
+
+/// Setting, environment variable, default.
+const NAMES: [(&str, &str, &str); 6] = [
+    ("log.url", "KAPPA_LOG_URL", "file://.kappa/log"),
+    ("catalog.url", "KAPPA_CATALOG_URL", "sqlite://.kappa/catalog.db"),
+    ("catalog.name", "KAPPA_CATALOG_NAME", "kappa"),
+    ("catalog.namespace", "KAPPA_CATALOG_NAMESPACE", "default"),
+    ("warehouse", "KAPPA_WAREHOUSE", "file://.kappa/warehouse"),
+    ("checkpoints", "KAPPA_CHECKPOINTS", "file://.kappa/checkpoints"),
+];
+
+impl Settings {
+    /// Resolves the settings. `overrides` come from arguments (`--set log.url=…`); `config_file` replaces the search
+    /// for `kappa.toml`. Relative paths in `kappa.toml` are relative to it, others to the working directory.
+    ///
+    /// Errors: a setting that does not exist, a file that cannot be read or parsed.
+    pub fn resolve(overrides: &BTreeMap<String, String>, config_file: Option<&Path>) -> Result<Self> {
+        let here = std::env::current_dir().map_err(|e| Error::io("open the working directory", ".", e))?;
+        let environment = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
+        Self::resolve_from(overrides, &environment, config_file, &here)
+    }
+
+    fn resolve_from(
+        overrides: &BTreeMap<String, String>,
+        environment: &dyn Fn(&str) -> Option<String>,
+        config_file: Option<&Path>,
+        here: &Path,
+    ) -> Result<Self> {
+        for name in overrides.keys() {
+            known(name, "an argument")?;
+        }
+        let file = match config_file {
+            Some(path) => Some(here.join(path)),
+            None => here.ancestors().map(|dir| dir.join("kappa.toml")).find(|path| path.is_file()),
+        };
+        let from_file = file.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let file_dir = file.as_deref().and_then(Path::parent).unwrap_or(here);
+        let get = |index: usize| {
+            let (name, variable, default) = NAMES[index];
+            if let Some(value) = overrides.get(name) {
+                absolute(value, here)
+            } else if let Some(value) = environment(variable) {
+                absolute(&value, here)
+            } else if let Some(value) = from_file.get(name) {
+                absolute(value, file_dir)
+            } else {
+                absolute(default, if file.is_some() { file_dir } else { here })
+            }
+        };
+        Ok(Self {
+            log_url: get(0),
+            catalog_url: get(1),
+            catalog_name: get(2),
+            catalog_namespace: get(3),
+            warehouse: get(4),
+            checkpoints: get(5),
+        })
+    }
+
+    /// The directory behind a `file://` URL.
+    ///
+    /// Errors: another scheme, with the name of the setting.
+    pub fn directory(setting: &'static str, url: &str) -> Result<PathBuf> {
+        match url.strip_prefix("file://") {
+            Some(path) => Ok(PathBuf::from(path)),
+            None => Err(Error::config("unsupported_url", format!("{setting} is {url}: this release keeps it in a local directory"))
+                .hint(format!("set {setting} to file://DIRECTORY"))),
+        }
+    }
+}
+
+fn known(name: &str, place: impl fmt::Display) -> Result<()> {
+    if NAMES.iter().any(|(known, ..)| *known == name) {
+        return Ok(());
+    }
+    let names = NAMES.map(|(name, ..)| name).join(", ");
+    Err(Error::config("unknown_setting", format!("there is no setting {name:?} ({place})")).hint(format!("settings are: {names}")))
+}
+
+/// Settings of a file, tables joined by dots.
+fn read_file(path: &Path) -> Result<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Error::config("config_file", format!("read {}: {e}", path.display())).hint("check the path given with --config")
+    })?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|e: toml::de::Error| Error::config("config_file", format!("{} is not TOML: {}", path.display(), e.message())))?;
+    let mut settings = BTreeMap::new();
+    flatten("", &table, &mut settings, path)?;
+    Ok(settings)
+}
+
+fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>, path: &Path) -> Result<()> {
+    for (key, value) in table {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            toml::Value::Table(inner) => flatten(&name, inner, out, path)?,
+            toml::Value::String(text) => {
+                known(&name, path.display())?;
+                out.insert(name, text.clone());
+            }
+            _ => {
+                return Err(Error::config("config_file", format!("{name} in {} is not text", path.display()))
+                    .hint(format!("write {name} = \"…\"")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the path of a `file://` or `sqlite://` URL absolute; a bare path is a `file://` one.
+fn absolute(value: &str, base: &Path) -> String {
+    for scheme in ["file://", "sqlite://"] {
+        if let Some(path) = value.strip_prefix(scheme) {
+            return format!("{scheme}{}", normal(&base.join(path)).display());
+        }
+    }
+    if value.contains("://") || !value.contains('/') { value.to_owned() } else { format!("file://{}", normal(&base.join(value)).display()) }
+}
+
+/// Without `.` and `..`: what is stored in catalogs must name a file in one way only.
+fn normal(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(overrides: &[(&str, &str)], environment: &[(&str, &str)], file: Option<&str>) -> Result<Settings> {
+        let dir = tempfile::tempdir().unwrap();
+        let nested = dir.path().join("a/b");
+        std::fs::create_dir_all(&nested).unwrap();
+        if let Some(text) = file {
+            std::fs::write(dir.path().join("kappa.toml"), text).unwrap();
+        }
+        let overrides = overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let find = |name: &str| environment.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
+        let settings = Settings::resolve_from(&overrides, &find, None, &nested)?;
+        let strip = |url: String| url.replace(dir.path().to_str().unwrap(), "DIR");
+        Ok(Settings { log_url: strip(settings.log_url), warehouse: strip(settings.warehouse), ..settings })
+    }
+
+    #[test]
+    fn arguments_beat_variables_beat_the_file_beat_defaults() {
+        let file = Some("[log]\nurl = \"file://from-file\"");
+        let variable = [("KAPPA_LOG_URL", "file:///variable")];
+        assert_eq!(resolve(&[("log.url", "file:///argument")], &variable, file).unwrap().log_url, "file:///argument");
+        assert_eq!(resolve(&[], &variable, file).unwrap().log_url, "file:///variable");
+        assert_eq!(resolve(&[], &[], file).unwrap().log_url, "file://DIR/from-file");
+        assert_eq!(resolve(&[], &[], None).unwrap().log_url, "file://DIR/a/b/.kappa/log");
+    }
+
+    #[test]
+    fn defaults_lie_beside_the_file_that_was_found() {
+        assert_eq!(resolve(&[], &[], Some("")).unwrap().warehouse, "file://DIR/.kappa/warehouse");
+    }
+
+    #[test]
+    fn a_misspelt_setting_names_the_settings_there_are() {
+        let error = resolve(&[], &[], Some("[log]\nuri = \"x\"")).unwrap_err();
+        assert!(error.to_string().contains("log.uri") && error.to_string().contains("log.url"), "{error}");
+        assert_eq!(resolve(&[("log", "x")], &[], None).unwrap_err().code(), "unknown_setting");
+    }
+}

@@ -1,1 +1,286 @@
-//! See the crate map.
+//! A job that runs: started from a plan, watched through events, stopped or waited for, with a report at its end.
+
+pub mod domain;
+pub mod events;
+pub mod launch;
+pub mod monitor;
+pub mod options;
+pub mod version;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+pub use events::{Event, Outcome, Report};
+pub use options::RunOptions;
+
+use crate::checkpoint::coordinator::{CheckpointDone, Control, Ending, Observer};
+use crate::checkpoint::manifest::{Manifest, Mode};
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::plan::logical::JobPlan;
+use crate::table::{Catalog, TableName};
+use crate::time::{format_utc, instant, now_ms};
+use events::{StartedTopic, TableRows, total_counts};
+use launch::{Launched, Watched, launch};
+use monitor::{Monitor, events_read};
+use version::{OwnedVersion, Prepared, prepare};
+
+/// A job in the background. Dropping it stops the job without a last checkpoint.
+pub struct Run {
+    control: Arc<Control>,
+    events: Receiver<Event>,
+    thread: Mutex<Option<JoinHandle<Result<Report>>>>,
+    outcome: Mutex<Option<Result<Report>>>,
+}
+
+/// Starts a job. What can be refused is refused before it returns.
+pub fn start(plan: JobPlan, options: RunOptions, settings: Settings) -> Result<Run> {
+    let prepared = prepare(plan, &options, &settings)?;
+    let version = prepared.open_version(&options)?;
+    let control = Arc::new(Control::default());
+    let (sender, events) = unbounded();
+    sender_notice(&sender, started(&prepared, &version));
+    partial_notices(&version.last.manifest).into_iter().for_each(|event| sender_notice(&sender, event));
+    let supervised = control.clone();
+    let thread = std::thread::Builder::new()
+        .name("kappa-coordinator".into())
+        .spawn(move || supervise(&prepared, version, &options, supervised, sender))
+        .map_err(|e| Error::internal(format!("start a thread: {e}")))?;
+    Ok(Run { control, events, thread: Mutex::new(Some(thread)), outcome: Mutex::new(None) })
+}
+
+/// The listener may be gone; the job does not depend on it.
+fn sender_notice(sender: &Sender<Event>, event: Event) {
+    let _ = sender.send(event);
+}
+
+impl Run {
+    /// The next event, waiting up to `timeout` for it. `None` also when there will be none any more.
+    pub fn next_event(&self, timeout: Duration) -> Option<Event> {
+        self.events.recv_timeout(timeout).ok()
+    }
+
+    /// Asks for a last checkpoint and then the end.
+    pub fn request_stop(&self) {
+        self.control.stop.store(true, SeqCst);
+    }
+
+    /// Asks for the end, now. What was not checkpointed never happened.
+    pub fn abort(&self) {
+        self.control.abort.store(true, SeqCst);
+    }
+
+    /// Whether the job has ended.
+    pub fn is_finished(&self) -> bool {
+        lock(&self.thread).as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for the end, and gives the report or the error of the job.
+    pub fn report(&self) -> Result<Report> {
+        let mut outcome = lock(&self.outcome);
+        if let Some(thread) = lock(&self.thread).take() {
+            *outcome = Some(thread.join().unwrap_or_else(|_| Err(Error::internal("the coordinator panicked"))));
+        }
+        outcome.clone().unwrap_or_else(|| Err(Error::internal("the job has no outcome")))
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.abort();
+        if let Some(thread) = lock(&self.thread).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn supervise(
+    prepared: &Prepared,
+    mut version: OwnedVersion,
+    options: &RunOptions,
+    control: Arc<Control>,
+    events: Sender<Event>,
+) -> Result<Report> {
+    let (began, began_ms) = (instant(), now_ms());
+    // Held until everything has stopped.
+    let _lock = version.lock.take();
+    let observer = Box::new(Told { events: events.clone(), head_time_ms: began_ms });
+    let Launched { workers, coordinator, watched } = launch(prepared, version, options, control, observer)?;
+    let monitor = Monitor {
+        watched: watched.clone(),
+        bounds: coordinator.bounds.clone(),
+        sources: prepared.sources.clone(),
+        events: events.clone(),
+    };
+    let outcome = std::thread::scope(|scope| {
+        let (stop, stopped) = unbounded::<()>();
+        scope.spawn(move || monitor.run(&stopped));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| coordinator.run()));
+        drop(stop);
+        outcome.unwrap_or_else(|_| Err(Error::internal("the coordinator panicked")))
+    });
+    for worker in workers {
+        let _ = worker.join();
+    }
+    let (ending, last) = outcome?;
+    finish(prepared, options, ending, &last.manifest, &watched, began, &events)
+}
+
+fn finish(
+    prepared: &Prepared,
+    options: &RunOptions,
+    ending: Ending,
+    manifest: &Manifest,
+    watched: &[Watched],
+    began: Instant,
+    events: &Sender<Event>,
+) -> Result<Report> {
+    let outcome = match ending {
+        Ending::Complete => Outcome::Complete,
+        Ending::Stopped if options.mode == Mode::Live || manifest.mode == Mode::Live => Outcome::Stopped,
+        Ending::Stopped | Ending::Aborted => Outcome::Interrupted,
+    };
+    let report = report(prepared, outcome, manifest, watched, began)?;
+    let complete = Event::Complete {
+        outcome,
+        events: report.events,
+        seconds: report.seconds,
+        tables: report.tables.clone(),
+        time_ms: now_ms(),
+    };
+    sender_notice(events, complete);
+    Ok(report)
+}
+
+fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &[Watched], began: Instant) -> Result<Report> {
+    let counts = total_counts(manifest);
+    let rows = |name: &TableName| Ok(TableRows { table: name.to_string(), rows: count_rows(&prepared.catalog, name)? });
+    let position = |(topic, partitions): (&str, BTreeMap<i32, crate::message::Offset>)| {
+        (topic.to_owned(), partitions.into_iter().map(|(partition, offset)| (partition, offset.0)).collect())
+    };
+    Ok(Report {
+        job: manifest.job.clone(),
+        tables: prepared.tables.iter().map(rows).collect::<Result<_>>()?,
+        mode: manifest.mode,
+        outcome,
+        read: counts.read,
+        used: manifest.outputs.first().map_or(0, |output| output.used),
+        filtered: manifest.outputs.first().map_or(0, |output| output.filtered),
+        late: counts.late_kept + counts.late_dropped,
+        bad: counts.bad,
+        below_floor: counts.below_floor,
+        events: events_read(watched),
+        seconds: began.elapsed().as_secs_f64(),
+        watermark_ms: manifest.visible_ms,
+        checkpoints: manifest.checkpoint.0,
+        version: manifest.version.clone(),
+        position: manifest.positions().into_iter().map(position).collect(),
+        peak_memory_bytes: peak_memory(),
+    })
+}
+
+/// Rows of a table's newest snapshot, by its summary.
+fn count_rows(catalog: &Catalog, name: &TableName) -> Result<u64> {
+    let table = catalog.require(name)?;
+    let snapshot = table.metadata().current_snapshot();
+    let total = |key: &str| -> u64 {
+        let value = snapshot.and_then(|snapshot| snapshot.summary().additional_properties.get(key));
+        value.and_then(|value| value.parse().ok()).unwrap_or(0)
+    };
+    Ok(total("total-records").saturating_sub(total("total-position-deletes")))
+}
+
+/// The process's high-water mark, from the operating system; 0 where it does not tell.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+fn started(prepared: &Prepared, version: &OwnedVersion) -> Event {
+    let manifest = &version.last.manifest;
+    let topics = manifest.sources.iter().zip(&prepared.sources).map(|(state, source)| {
+        let extents = source.partitions().unwrap_or_default();
+        let end = |partition: &i32| extents.iter().find(|extent| extent.partition.0 == *partition).map_or(0, |extent| extent.end.0);
+        let left = state.partitions.iter().map(|(id, p)| (p.end.map_or_else(|| end(id), |end| end.0) - p.next.0).max(0) as u64);
+        StartedTopic {
+            topic: state.topic.clone(),
+            partitions: state.partitions.len(),
+            from: describe_start(version.resumed, state),
+            records: left.sum(),
+        }
+    });
+    Event::Started {
+        job: manifest.job.clone(),
+        tables: prepared.tables.iter().map(ToString::to_string).collect(),
+        mode: manifest.mode,
+        topics: topics.collect(),
+        resumed: version.resumed,
+        time_ms: now_ms(),
+    }
+}
+
+fn describe_start(resumed: bool, state: &crate::checkpoint::manifest::SourceState) -> String {
+    let offsets: Vec<i64> = state.partitions.values().map(|partition| partition.next.0).collect();
+    match (resumed, state.floor_ms) {
+        (false, Some(floor)) => format!("event time {}", format_utc(floor)),
+        _ if offsets.windows(2).all(|pair| pair[0] == pair[1]) => format!("offset {}", offsets.first().unwrap_or(&0)),
+        _ => {
+            let list: Vec<String> = state.partitions.iter().map(|(id, partition)| format!("{id}:{}", partition.next)).collect();
+            format!("offsets {}", list.join(", "))
+        }
+    }
+}
+
+/// What somebody who reads the table later must know about where it begins.
+fn partial_notices(manifest: &Manifest) -> Vec<Event> {
+    let notice = |source: &crate::checkpoint::manifest::SourceState| {
+        let floor = source.floor_ms?;
+        let message = format!(
+            "{}: reading begins {} before {} by the record's timestamp; records with an earlier event time are left out; groups are whole from {} on",
+            source.topic,
+            "1 h",
+            format_utc(floor),
+            format_utc(floor),
+        );
+        Some(Event::Notice { level: "info", message, time_ms: now_ms() })
+    };
+    manifest.sources.iter().filter_map(notice).collect()
+}
+
+/// Turns what the coordinator tells into events.
+struct Told {
+    events: Sender<Event>,
+    head_time_ms: i64,
+}
+
+impl Observer for Told {
+    fn checkpoint(&self, done: CheckpointDone) {
+        sender_notice(
+            &self.events,
+            Event::Checkpoint {
+                checkpoint: done.checkpoint.0,
+                duration_ms: done.duration.as_secs_f64() * 1e3,
+                stall_ms: done.stall.as_secs_f64() * 1e3,
+                state_bytes: done.state_bytes,
+                rows_changed: done.rows_changed,
+                time_ms: now_ms(),
+            },
+        );
+    }
+
+    fn caught_up(&self) {
+        sender_notice(&self.events, Event::CaughtUp { time_ms: now_ms(), head_time_ms: self.head_time_ms });
+    }
+}

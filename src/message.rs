@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// A position in a partition: the number of a record, and of the next one to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -56,6 +58,12 @@ impl Span {
     pub fn new(start: usize, len: usize) -> Self {
         debug_assert!(start + len <= u32::MAX as usize);
         Self { start: start as u32, len: len as u32 }
+    }
+
+    /// Where it starts; 0 for null.
+    #[inline]
+    pub fn start(self) -> usize {
+        self.start as usize
     }
 
     /// The bytes in `data`, or `None` for null.
@@ -125,5 +133,73 @@ impl RecordBlock {
     /// The headers of record `index` of this block, in Kafka's wire form.
     pub fn headers(&self, index: usize) -> Option<&[u8]> {
         self.records[index].headers.get(&self.data)
+    }
+}
+
+/// The headers of a record in Kafka's wire form, one by one: name and value.
+#[derive(Clone, Debug)]
+pub struct HeaderIter<'a> {
+    bytes: &'a [u8],
+    left: i64,
+}
+
+impl<'a> HeaderIter<'a> {
+    /// Over the bytes that [`RecordBlock::headers`] gives; empty bytes are no headers.
+    pub fn new(mut bytes: &'a [u8]) -> Self {
+        let left = if bytes.is_empty() { 0 } else { varint(&mut bytes).unwrap_or(-1) };
+        Self { bytes, left }
+    }
+
+    fn header(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+        let name_length = usize::try_from(varint(&mut self.bytes)?).ok()?;
+        let name = self.bytes.split_off(..name_length)?;
+        let value = match varint(&mut self.bytes)? {
+            -1 => None,
+            length => Some(self.bytes.split_off(..usize::try_from(length).ok()?)?),
+        };
+        Some((name, value))
+    }
+}
+
+impl<'a> Iterator for HeaderIter<'a> {
+    type Item = Result<(&'a [u8], Option<&'a [u8]>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let header = if self.left > 0 { self.header() } else { None };
+        self.left = if header.is_some() { self.left - 1 } else { 0 };
+        Some(header.ok_or_else(|| Error::corruption("record", "the headers of a record are damaged")))
+    }
+}
+
+/// A zigzag varint, as in protocol buffers.
+fn varint(bytes: &mut &[u8]) -> Option<i64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_come_one_by_one_and_damage_is_an_error() {
+        let bytes = [4, 2, b'a', 2, b'x', 2, b'b', 1];
+        let headers: Vec<_> = HeaderIter::new(&bytes).map(Result::unwrap).collect();
+        assert_eq!(headers, [(&b"a"[..], Some(&b"x"[..])), (b"b", None)]);
+        for cut in 1..bytes.len() {
+            assert!(HeaderIter::new(&bytes[..cut]).any(|header| header.is_err()), "{cut}");
+        }
+        assert_eq!(HeaderIter::new(&[]).count(), 0);
     }
 }

@@ -1,1 +1,7 @@
-//! See the crate's map.
+//! Progress: the manifest, where it lies, who decides, and what is kept.
+
+pub mod committer;
+pub mod coordinator;
+pub mod gc;
+pub mod manifest;
+pub mod store;

@@ -37,7 +37,8 @@ pub enum Expr {
 }
 
 /// A constant: its type (none for a bare null) and its value as JSON. Text for String and Decimal, an integer for
-/// Date (days since 1970) and Timestamp (its unit since 1970 UTC), `"NaN"`, `"Infinity"`, `"-Infinity"` for those floats.
+/// Date (days since 1970) and Timestamp (its unit since 1970 UTC). Float64 as text too (`"0.1"`, `"NaN"`, `"Infinity"`,
+/// `"-Infinity"`): a JSON number with 17 digits can be read one bit off by the JSON library, text is read exactly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Literal {

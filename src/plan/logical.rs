@@ -169,3 +169,29 @@ impl MetadataKind {
         }
     }
 }
+
+impl JobPlan {
+    /// Reads the JSON form.
+    ///
+    /// # Errors
+    /// A `PlanError` if it is not the JSON of a plan, or if expressions are nested too deeply.
+    pub fn from_json(text: &str) -> crate::error::Result<Self> {
+        serde_json::from_str(text).map_err(|error| {
+            let message = error.to_string();
+            let hint = if message.starts_with("recursion limit") {
+                "an expression is nested about 40 levels deep: split it with with_columns, or use is_in"
+            } else {
+                "the Python package and its native part are of different releases: install them again"
+            };
+            crate::error::Error::plan("invalid_plan", format!("not a plan: {message}")).hint(hint)
+        })
+    }
+
+    /// The JSON form.
+    ///
+    /// # Errors
+    /// An internal error; it does not happen.
+    pub fn to_json(&self) -> crate::error::Result<String> {
+        serde_json::to_string(self).map_err(|error| crate::error::Error::internal(format!("a plan that is not JSON: {error}")))
+    }
+}

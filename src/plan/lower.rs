@@ -1,9 +1,17 @@
 //! From the logical plan to a description of what the runtime sets up: sources with the columns that are used, and one
 //! pipeline per output. Still no operators, no threads: the description can be printed and tested.
+//!
+//! Columns that nothing uses are left out from the bottom up: what is computed only for them is not computed, and what is
+//! not read is not decoded.
+
+mod aggregates;
+mod pushdown;
 
 use super::expr::{AggregateFunction, Expr, NamedExpr};
-use super::logical::Read;
+use super::logical::{JobPlan, Node, Read};
 use super::schema::{DataType, Schema};
+use super::validate::{Shape, check_plan, shape_of, with_columns_as_select};
+use crate::error::{Error, Result};
 
 /// What the runtime sets up for a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,3 +92,89 @@ pub struct AggregateCall {
     /// The type of the result.
     pub output_type: DataType,
 }
+
+/// Lowers a job, checking it whole.
+///
+/// # Errors
+/// A `PlanError` if the plan is not valid.
+pub fn lower(plan: &JobPlan) -> Result<Lowered> {
+    let shapes = check_plan(plan)?;
+    let mut used: Vec<(&Read, Vec<String>)> = Vec::new();
+    let mut pipelines = Vec::with_capacity(shapes.len());
+    for ((i, output), shape) in plan.outputs.iter().enumerate().zip(shapes) {
+        let mut steps = Steps { name: format!("output {i} aggregate"), ..Steps::default() };
+        steps.add(&output.plan)?;
+        let columns = pushdown::prune(&mut steps, &shape.schema);
+        let read = output.plan.read();
+        let source = used.iter().position(|(other, _)| other.id == read.id).unwrap_or_else(|| {
+            used.push((read, Vec::new()));
+            used.len() - 1
+        });
+        if let Some((_, all)) = used.get_mut(source) {
+            all.extend(columns);
+        }
+        pipelines.push(steps.into_pipeline(source, shape));
+    }
+    let sources = used.into_iter().map(|(read, columns)| source_spec(read, &columns)).collect::<Result<_>>()?;
+    Ok(Lowered { sources, pipelines })
+}
+
+fn source_spec(read: &Read, used: &[String]) -> Result<SourceSpec> {
+    let is_used = |name: &str| name == read.event_time || used.iter().any(|column| column == name);
+    let mut full = read.full_schema();
+    full.fields.retain(|field| is_used(&field.name));
+    let payload = Schema { fields: read.schema.fields.iter().filter(|field| is_used(&field.name)).cloned().collect() };
+    let (event_time, _) =
+        payload.find(&read.event_time).ok_or_else(|| Error::internal("a read without its event time passed the check"))?;
+    Ok(SourceSpec { read: read.clone(), payload, schema: full, event_time })
+}
+
+/// A pipeline in the making.
+#[derive(Default)]
+struct Steps {
+    name: String,
+    before: Vec<Step>,
+    aggregate: Option<AggregateSpec>,
+    after: Vec<Step>,
+}
+
+impl Steps {
+    fn add(&mut self, node: &Node) -> Result<()> {
+        if let Some(input) = node.input() {
+            self.add(input)?;
+        }
+        match node {
+            Node::Read(_) => {}
+            Node::Filter { predicate, .. } => self.push(Step::Filter(predicate.clone())),
+            Node::Select { columns, .. } => self.push(Step::Project(columns.clone())),
+            Node::WithColumns { input, columns } => {
+                self.push(Step::Project(with_columns_as_select(&shape_of(input)?.schema, columns)));
+            }
+            Node::Aggregate { input, keys, aggregates, .. } => {
+                let (spec, project) = aggregates::split(&self.name, &shape_of(input)?.schema, keys, aggregates)?;
+                self.aggregate = Some(spec);
+                self.after.extend(project);
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, step: Step) {
+        if self.aggregate.is_some() { self.after.push(step) } else { self.before.push(step) }
+    }
+
+    fn into_pipeline(self, source: usize, shape: Shape) -> PipelineSpec {
+        PipelineSpec {
+            source,
+            before: self.before,
+            aggregate: self.aggregate,
+            after: self.after,
+            schema: shape.schema,
+            primary_key: shape.keys.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "lower_tests.rs"]
+mod tests;

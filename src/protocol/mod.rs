@@ -1,3 +1,6 @@
 //! When it is safe: decisions as pure functions, and the named points at which tests crash the process.
 
+pub mod checkpoint;
+pub mod event_time;
 pub mod failpoint;
+pub mod version;

@@ -1,1 +1,3 @@
-//! See the crate's map.
+//! Questions about tables, answered as Arrow.
+
+pub mod read;

@@ -1,5 +1,7 @@
 //! Where records come from: partitions that can be read again from any offset.
 
+pub mod embedded;
+
 use crate::error::Result;
 use crate::message::{Offset, Partition, RecordBlock};
 

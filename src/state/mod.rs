@@ -1,1 +1,54 @@
-//! See the crate's map.
+//! Keyed state: what operators remember between records, in a store that can be checkpointed.
+//!
+//! A state key is `key group (u16, big endian) ∥ namespace length (u8) ∥ namespace ∥ key`; each operator has a column
+//! family of its own. The namespace is empty today; a window or the side of a join will go there.
+
+pub mod encoding;
+pub mod memory;
+pub mod rocksdb;
+#[cfg(test)]
+mod suite;
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::message::KeyGroup;
+
+/// One change: a key, and its new value or none.
+pub type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// A store of keys and values in named families. An implementor guarantees that a write is visible to every read that
+/// begins after it returned, and that a checkpoint holds exactly the writes that returned before it began.
+pub trait StateStore: Send + Sync {
+    /// The values of keys, in their order.
+    fn multi_get(&self, family: &str, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>>;
+
+    /// Applies changes to one family. They need not be sorted; a key comes once.
+    fn write(&self, family: &str, changes: Vec<Write>) -> Result<()>;
+
+    /// Calls `visit` with every key and value of a family, in key order.
+    fn scan(&self, family: &str, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
+
+    /// Makes a checkpoint in a directory that does not exist yet.
+    fn checkpoint(&self, directory: &Path) -> Result<()>;
+
+    /// About how many bytes the store holds on disk and in memory.
+    fn size(&self) -> StoreSize;
+}
+
+/// How much a store holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreSize {
+    /// In files.
+    pub disk: u64,
+    /// In write buffers and the block cache.
+    pub memory: u64,
+}
+
+/// Begins a state key; the caller appends the key itself.
+pub fn state_key(group: KeyGroup, capacity: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(3 + capacity);
+    key.extend_from_slice(&group.0.to_be_bytes());
+    key.push(0);
+    key
+}

@@ -1,1 +1,46 @@
-//! See the crate's map.
+//! Iceberg tables in a catalog: create, load, commit by compare-and-swap, read.
+//!
+//! The commit is kappa's own, built from the specification's types in the `iceberg` crate, because exactly-once needs
+//! what a stock commit does not give: the marker is looked for before *each* attempt, several tables and the owner's row
+//! move in one transaction, an unknown outcome is looked up and never guessed, and everything is on disk before the
+//! catalog points at it.
+//!
+//! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
+//! [`datafile`] Parquet and its metrics; [`catalog`] over [`sql`]; [`commit`] with [`marker`] (a pure decision),
+//! [`upsert`] (rewrite or position deletes) and [`snapshot`] (manifests to metadata) and [`expiry`]; [`live`] what a snapshot holds, and
+//! [`scan`] its rows.
+
+pub mod catalog;
+pub mod commit;
+pub mod datafile;
+pub mod expiry;
+pub mod files;
+pub mod io;
+pub mod live;
+pub mod marker;
+pub mod name;
+mod prune;
+pub mod scan;
+pub mod schema;
+mod snapshot;
+mod sql;
+mod upsert;
+
+pub use catalog::{Catalog, CreateTable, Settings, Table};
+pub use commit::{CommitKind, CommitOutcome, Fence, TableCommit};
+pub use io::Io;
+pub use name::TableName;
+
+use crate::error::{Error, ErrorKind};
+
+/// The table property that holds the primary key, as a JSON list of column names.
+pub const PRIMARY_KEY_PROPERTY: &str = "kappa.primary-key";
+
+/// An error of the iceberg crate, with what was being done.
+pub(crate) fn iceberg_error(action: &str, error: iceberg::Error) -> Error {
+    let kind = match error.kind() {
+        iceberg::ErrorKind::DataInvalid => ErrorKind::Corruption,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, "iceberg", format!("{action}: {error}")).source(error)
+}

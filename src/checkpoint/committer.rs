@@ -1,0 +1,121 @@
+//! Delivers what durable manifests list, in their order, to the tables.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::manifest::{Manifest, Sealed, SourceCounts};
+use crate::error::{Error, Result};
+use crate::message::Epoch;
+use crate::table::commit::marker_summary;
+use crate::table::{Catalog, CommitKind, CommitOutcome, Fence, TableCommit, TableName};
+use crate::time::instant;
+
+/// How long a catalog may be away before the job gives up: everything it owes is durable by then.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The tables of one output.
+#[derive(Clone, Debug)]
+pub struct CommitTarget {
+    /// The table.
+    pub table: TableName,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// How rows get in.
+    pub kind: CommitKind,
+    /// The dead-letter table, if there is one.
+    pub dead_letters: Option<(TableName, Uuid)>,
+}
+
+/// Commits manifests of one version.
+pub struct Committer {
+    /// Where tables are.
+    pub catalog: Catalog,
+    /// By output.
+    pub targets: Vec<CommitTarget>,
+    /// The owner that commits.
+    pub owner: u64,
+}
+
+/// A manifest that the tables have.
+#[derive(Debug)]
+pub struct Confirmed {
+    /// Its number.
+    pub checkpoint: Epoch,
+    /// Staged files that nothing needs any more.
+    pub released: Vec<String>,
+}
+
+impl Committer {
+    /// Commits what a manifest lists; nothing happens if that was done before.
+    pub fn commit(&self, sealed: &Sealed, recovering: bool) -> Result<Confirmed> {
+        let manifest = &sealed.manifest;
+        let mut commits = Vec::new();
+        for (number, (target, output)) in self.targets.iter().zip(&manifest.outputs).enumerate() {
+            let summary = self.summary(sealed, number);
+            if let Some((table, table_uuid)) = target.dead_letters.clone().filter(|_| !output.dead_letters.is_empty()) {
+                let files = output.dead_letters.clone();
+                commits.push(TableCommit { table, table_uuid, kind: CommitKind::Append, files, summary: summary.clone() });
+            }
+            let (table, table_uuid, kind) = (target.table.clone(), target.uuid, target.kind.clone());
+            commits.push(TableCommit { table, table_uuid, kind, files: output.files.clone(), summary });
+        }
+        let checkpoint = manifest.checkpoint;
+        let fence = Fence { version: manifest.version.clone(), owner: self.owner, checkpoint: checkpoint.0, recovering };
+        let outcomes = self.catalog.commit(&commits, &fence)?;
+        let released = |outcome| match outcome {
+            CommitOutcome::Committed { released, .. } | CommitOutcome::AlreadyCommitted { released, .. } => released,
+        };
+        Ok(Confirmed { checkpoint, released: outcomes.into_iter().flat_map(released).collect() })
+    }
+
+    fn summary(&self, sealed: &Sealed, output: usize) -> BTreeMap<String, String> {
+        let manifest = &sealed.manifest;
+        let mut summary = marker_summary(&manifest.version, &manifest.timeline, manifest.checkpoint.0, &sealed.hash);
+        summary.insert("kappa.job".into(), manifest.job.clone());
+        summary.insert("kappa.owner".into(), manifest.owner.to_string());
+        summary.insert("kappa.offsets".into(), json!(manifest.positions()).to_string());
+        summary.insert("kappa.closed".into(), manifest.closed_ms.map(crate::time::format_utc).unwrap_or_default());
+        summary.insert("kappa.account".into(), account(manifest, output).to_string());
+        summary
+    }
+
+    /// Commits manifests as they come, until the sending side is gone. A catalog that does not answer is asked again.
+    pub fn run(&self, requests: &Receiver<Sealed>, replies: &Sender<Result<Confirmed>>) {
+        for sealed in requests {
+            let reply = self.commit_patiently(&sealed);
+            let failed = reply.is_err();
+            // A coordinator that is gone has its reason; what is durable is committed by the next process.
+            if replies.send(reply).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn commit_patiently(&self, sealed: &Sealed) -> Result<Confirmed> {
+        let started = instant();
+        loop {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.commit(sealed, false)));
+            match outcome.unwrap_or_else(|_| Err(Error::internal("the committer panicked"))) {
+                Err(error) if error.is_retryable() && started.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// What became of the records of an output, since the domain's start.
+fn account(manifest: &Manifest, output: usize) -> serde_json::Value {
+    let mut counts = SourceCounts::default();
+    let source = manifest.output_sources().get(output).copied().unwrap_or_default();
+    manifest.sources.get(source).iter().flat_map(|s| s.partitions.values()).for_each(|p| counts.add(&p.counts));
+    let (filtered, used) = manifest.outputs.get(output).map_or((0, 0), |o| (o.filtered, o.used));
+    json!({
+        "read": counts.read, "bad": counts.bad, "below_floor": counts.below_floor, "late_dropped": counts.late_dropped,
+        "filtered": filtered, "used": used, "late_kept": counts.late_kept, "jumped": counts.jumped,
+    })
+}

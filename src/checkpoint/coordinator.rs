@@ -1,0 +1,342 @@
+//! One thread that gathers facts, asks the protocol, and acts: begins barriers, collects acknowledgements, takes the
+//! state's checkpoint, publishes the manifest, and hands it to the committer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select};
+
+use super::committer::{Committer, Confirmed};
+use super::gc::Kept;
+use super::manifest::{Manifest, Mode, Sealed};
+use super::store::{VersionDir, sync_directory, sync_tree};
+use crate::error::{Error, Result};
+use crate::message::Epoch;
+use crate::protocol::checkpoint::{Ack, BarrierDecision, BarrierFacts, Command, Report, decide_barrier};
+use crate::protocol::event_time::{PartitionFrontier, TimeBounds, closed, visible};
+use crate::protocol::failpoint;
+use crate::state::StateStore;
+use crate::time::{instant, now_ms};
+
+/// How long the loop waits for news.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What others ask of a running job.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// A last checkpoint, then the end.
+    pub stop: AtomicBool,
+    /// The end, now. What was not checkpointed never happened.
+    pub abort: AtomicBool,
+}
+
+/// A checkpoint that the tables have.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointDone {
+    /// Its number.
+    pub checkpoint: Epoch,
+    /// From the barrier's beginning until the catalog had it.
+    pub duration: Duration,
+    /// The longest time that a worker stood still for it.
+    pub stall: Duration,
+    /// Bytes of state on disk.
+    pub state_bytes: u64,
+    /// Rows that it changed.
+    pub rows_changed: u64,
+}
+
+/// Who is told what happens.
+pub trait Observer: Send {
+    /// A checkpoint was committed.
+    fn checkpoint(&self, done: CheckpointDone);
+    /// The position is at the end as it was frozen at the start.
+    fn caught_up(&self);
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The frozen end was reached and everything is committed.
+    Complete,
+    /// It was stopped after a last checkpoint.
+    Stopped,
+    /// It was told to end now.
+    Aborted,
+}
+
+/// What the coordinator works with.
+pub struct Coordinator {
+    /// The version's directory.
+    pub dir: VersionDir,
+    /// The last manifest, and its hash.
+    pub last: Sealed,
+    /// What is kept on disk.
+    pub kept: Kept,
+    /// The running state; none for a job without.
+    pub store: Option<Arc<dyn StateStore>>,
+    /// By source, the bounds of its event time.
+    pub bounds: Vec<TimeBounds>,
+    /// To the workers.
+    pub commands: Vec<Sender<Command>>,
+    /// Wakes the workers.
+    pub wake: Box<dyn Fn() + Send>,
+    /// From the workers.
+    pub reports: Receiver<Report>,
+    /// Records read so far: whether anything moved.
+    pub read: Box<dyn Fn() -> u64 + Send>,
+    /// Commits.
+    pub committer: Committer,
+    /// What is asked of the job.
+    pub control: Arc<Control>,
+    /// The longest time between two checkpoints while records come.
+    pub interval: Duration,
+    /// After the frozen end, goes on as a live run.
+    pub follow: bool,
+    /// Is told what happens.
+    pub observer: Box<dyn Observer>,
+}
+
+/// A barrier on its way.
+struct InFlight {
+    epoch: Epoch,
+    begun: Instant,
+    acks: Vec<Ack>,
+    finishing: bool,
+}
+
+/// What changes while it runs.
+struct Run {
+    in_flight: Option<InFlight>,
+    unconfirmed: BTreeMap<Epoch, CheckpointDoneDraft>,
+    at_end: Vec<bool>,
+    wanted: bool,
+    last_begun: Instant,
+    read_at_last: u64,
+    ending: Option<Ending>,
+    commits: Sender<Sealed>,
+}
+
+struct CheckpointDoneDraft {
+    begun: Instant,
+    stall: Duration,
+    state_bytes: u64,
+    rows_changed: u64,
+}
+
+impl Coordinator {
+    /// Runs the job to its end. Whatever happens, the workers are told to stop.
+    pub fn run(mut self) -> Result<(Ending, Sealed)> {
+        let (commits, requests) = crossbeam_channel::unbounded();
+        let (replies, confirmations) = crossbeam_channel::unbounded();
+        let outcome = std::thread::scope(|scope| {
+            let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner: self.committer.owner };
+            let committer = std::mem::replace(&mut self.committer, idle);
+            let spawned = std::thread::Builder::new()
+                .name("kappa-committer".into())
+                .spawn_scoped(scope, move || committer.run(&requests, &replies));
+            let outcome = match spawned {
+                Ok(_) => self.coordinate(commits, &confirmations),
+                Err(e) => Err(Error::internal(format!("start a thread: {e}"))),
+            };
+            self.command_all(&Command::Shutdown);
+            outcome
+        });
+        outcome.map(|ending| (ending, self.last))
+    }
+
+    fn coordinate(&mut self, commits: Sender<Sealed>, confirmations: &Receiver<Result<Confirmed>>) -> Result<Ending> {
+        let mut run = Run {
+            in_flight: None,
+            unconfirmed: BTreeMap::new(),
+            at_end: vec![false; self.commands.len()],
+            wanted: false,
+            last_begun: instant(),
+            read_at_last: (self.read)(),
+            ending: None,
+            commits,
+        };
+        let reports = self.reports.clone();
+        loop {
+            select! {
+                recv(reports) -> report => match report {
+                    Ok(report) => self.take_report(report, &mut run)?,
+                    Err(_) => return Err(Error::internal("all workers are gone")),
+                },
+                recv(confirmations) -> confirmed => match confirmed {
+                    Ok(confirmed) => self.confirmed(confirmed?, &mut run)?,
+                    Err(_) => return Err(Error::internal("the committer is gone")),
+                },
+                default(TICK) => {}
+            }
+            if self.control.abort.load(SeqCst) {
+                return Ok(Ending::Aborted);
+            }
+            if let Some(ending) = run.ending.filter(|_| run.in_flight.is_none() && run.unconfirmed.is_empty()) {
+                return Ok(ending);
+            }
+            if run.ending.is_none() {
+                self.maybe_begin(&mut run);
+            }
+        }
+    }
+
+    fn command_all(&self, command: &Command) {
+        for worker in &self.commands {
+            // A worker that is gone has reported why.
+            let _ = worker.send(command.clone());
+        }
+        (self.wake)();
+    }
+
+    fn maybe_begin(&mut self, run: &mut Run) {
+        let read = (self.read)();
+        let at_end = run.at_end.iter().all(|at| *at);
+        let stopping = self.control.stop.load(SeqCst);
+        let facts = BarrierFacts {
+            in_flight: run.in_flight.is_some(),
+            unconfirmed: run.unconfirmed.len(),
+            moved: read != run.read_at_last,
+            due: run.last_begun.elapsed() >= self.interval,
+            wanted: run.wanted || at_end || stopping,
+        };
+        if decide_barrier(facts) == BarrierDecision::Wait {
+            return;
+        }
+        let epoch = self.last.manifest.checkpoint.next();
+        run.read_at_last = read;
+        run.last_begun = instant();
+        run.wanted = false;
+        run.in_flight = Some(InFlight { epoch, begun: instant(), acks: Vec::new(), finishing: at_end });
+        self.command_all(&Command::Barrier(epoch));
+    }
+
+    fn take_report(&mut self, report: Report, run: &mut Run) -> Result<()> {
+        match report {
+            Report::Failed(error) => Err(error),
+            Report::Stopped => Err(Error::internal("a worker stopped by itself")),
+            Report::WantsBarrier => {
+                run.wanted = true;
+                Ok(())
+            }
+            Report::AtEnd { worker } => {
+                run.at_end[worker] = true;
+                Ok(())
+            }
+            Report::Ack(ack) => {
+                let Some(flight) = run.in_flight.as_mut().filter(|flight| flight.epoch == ack.epoch) else {
+                    return Err(Error::internal(format!("barrier {} was acknowledged but is not on its way", ack.epoch)));
+                };
+                flight.acks.push(*ack);
+                if flight.acks.len() < self.commands.len() {
+                    return Ok(());
+                }
+                match run.in_flight.take() {
+                    Some(flight) => self.take(flight, run),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// All workers have acknowledged: the checkpoint is taken, published and handed on.
+    fn take(&mut self, flight: InFlight, run: &mut Run) -> Result<()> {
+        let state = self.checkpoint_state(flight.epoch)?;
+        self.command_all(&Command::Taken(flight.epoch));
+        let manifest = self.next_manifest(&flight, state.clone())?;
+        manifest.check_account()?;
+        let hash = self.dir.publish(&manifest)?;
+        failpoint::hit("K10");
+        let rows_changed = manifest.outputs.iter().map(|output| output.rows_changed).sum();
+        let stall = Duration::from_micros(flight.acks.iter().map(|ack| ack.stall_us).max().unwrap_or(0));
+        let state_bytes = self.store.as_ref().map_or(0, |store| store.size().disk);
+        let draft = CheckpointDoneDraft { begun: flight.begun, stall, state_bytes, rows_changed };
+        run.unconfirmed.insert(flight.epoch, draft);
+        self.kept.add(flight.epoch, state);
+        self.last = Sealed { manifest, hash };
+        run.commits.send(self.last.clone()).map_err(|_| Error::internal("the committer is gone"))?;
+        if flight.finishing {
+            self.observer.caught_up();
+            if self.follow && !self.control.stop.load(SeqCst) {
+                run.at_end.fill(false);
+                self.command_all(&Command::Unbound);
+            } else {
+                run.ending = Some(Ending::Complete);
+            }
+        } else if self.control.stop.load(SeqCst) {
+            run.ending = Some(Ending::Stopped);
+        }
+        Ok(())
+    }
+
+    fn checkpoint_state(&self, epoch: Epoch) -> Result<Option<String>> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let name = VersionDir::state_name(epoch, self.last.manifest.owner);
+        let target = self.dir.root().join(&name);
+        let staged = target.with_extension("tmp");
+        store.checkpoint(&staged)?;
+        failpoint::hit("K3");
+        sync_tree(&staged)?;
+        std::fs::rename(&staged, &target).map_err(|e| Error::io("rename", &target, e))?;
+        sync_directory(&self.dir.root().join("state"))?;
+        Ok(Some(name))
+    }
+
+    fn next_manifest(&self, flight: &InFlight, state: Option<String>) -> Result<Manifest> {
+        let mut manifest = self.last.manifest.clone();
+        manifest.checkpoint = flight.epoch;
+        manifest.previous.clone_from(&self.last.hash);
+        manifest.claim = false;
+        manifest.created_ms = now_ms();
+        manifest.state = state;
+        if flight.finishing {
+            manifest.finished = true;
+            if self.follow {
+                manifest.mode = Mode::Live;
+            }
+        }
+        let mut frontiers = Vec::new();
+        for ack in &flight.acks {
+            for ((source, partition), now) in &ack.partitions {
+                let state = manifest.sources.get_mut(*source).and_then(|s| s.partitions.get_mut(&partition.0));
+                let state = state.ok_or_else(|| Error::internal(format!("partition {partition} is not in the domain")))?;
+                state.next = now.next;
+                state.time = now.time;
+                state.counts = now.counts;
+                let watermark_ms = self.bounds.get(*source).and_then(|bounds| now.time.watermark_ms(bounds));
+                frontiers.push(PartitionFrontier { watermark_ms, at_end: state.end.is_some_and(|end| now.next >= end) });
+            }
+        }
+        manifest.closed_ms = closed(&frontiers);
+        manifest.visible_ms = visible(&frontiers);
+        for (number, output) in manifest.outputs.iter_mut().enumerate() {
+            output.rows_changed = 0;
+            output.files.clear();
+            output.dead_letters.clear();
+            for done in flight.acks.iter().filter_map(|ack| ack.outputs.get(number)) {
+                output.filtered += done.filtered;
+                output.used += done.used;
+                output.rows_changed += done.rows_changed;
+                output.files.extend(done.files.iter().cloned());
+                output.dead_letters.extend(done.dead_letters.iter().cloned());
+            }
+        }
+        Ok(manifest)
+    }
+
+    fn confirmed(&mut self, confirmed: Confirmed, run: &mut Run) -> Result<()> {
+        failpoint::hit("K18");
+        if let Some(draft) = run.unconfirmed.remove(&confirmed.checkpoint) {
+            self.observer.checkpoint(CheckpointDone {
+                checkpoint: confirmed.checkpoint,
+                duration: draft.begun.elapsed(),
+                stall: draft.stall,
+                state_bytes: draft.state_bytes,
+                rows_changed: draft.rows_changed,
+            });
+        }
+        self.kept.confirm(confirmed.checkpoint, confirmed.released);
+        self.kept.collect(&self.dir)
+    }
+}

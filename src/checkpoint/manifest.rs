@@ -1,0 +1,280 @@
+//! The manifest: the one document that decides. Checkpoint N exists once its manifest is durable; everything it lists
+//! will be delivered.
+//!
+//! A file is one header line, `kappa-manifest 1 LENGTH CRC32C SHA256`, and then LENGTH bytes of JSON. The hash of the
+//! body is the manifest's identity: it goes into the next manifest and into every commit.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::message::{Epoch, Offset};
+use crate::plan::logical::JobPlan;
+use crate::plan::time_zones::ZoneTables;
+use crate::protocol::checkpoint::StagedFile;
+use crate::protocol::event_time::PartitionTime;
+pub use crate::protocol::event_time::SourceCounts;
+
+/// The format that this release writes. It reads the last two.
+pub const FORMAT: u32 = 1;
+const MAGIC: &str = "kappa-manifest";
+
+/// How a version is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Goes on until it is stopped.
+    Live,
+    /// Reads up to the end as it was at the start.
+    Reprocess,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == Self::Live { "live" } else { "reprocess" })
+    }
+}
+
+/// The document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Of this document.
+    pub format: u32,
+    /// The job's name.
+    pub job: String,
+    /// One execution of one plan.
+    pub version: String,
+    /// Checkpoint numbers are compared only within one timeline.
+    pub timeline: String,
+    /// The number of this checkpoint, from 0: the manifest that creates the version.
+    pub checkpoint: Epoch,
+    /// Rises with each process that takes the version over.
+    pub owner: u64,
+    /// The hash of the manifest before; empty for the first.
+    pub previous: String,
+    /// A manifest that only says who owns the version from here on: it repeats the one before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub claim: bool,
+    /// When it was made, milliseconds since 1970 UTC. For people; nothing depends on it.
+    pub created_ms: i64,
+    /// How the version is executed.
+    pub mode: Mode,
+    /// `--from` and `--until` as they were given: a resumed run must give the same.
+    pub from: String,
+    /// See `from`.
+    pub until: String,
+    /// Whether the frozen end was reached.
+    pub finished: bool,
+    /// The canonical plan.
+    pub plan: JobPlan,
+    /// Of the plan.
+    pub fingerprint: String,
+    /// The transitions of the time zones that the plan uses: a new time-zone database cannot change an old version.
+    pub time_zones: ZoneTables,
+    /// What is read, from where, and how far.
+    pub sources: Vec<SourceState>,
+    /// The least watermark over all partitions, milliseconds since 1970 UTC.
+    pub closed_ms: Option<i64>,
+    /// The watermark without partitions that are read to their end.
+    pub visible_ms: Option<i64>,
+    /// Timers of operators: none yet.
+    pub timers: Vec<serde_json::Value>,
+    /// The stateful operators.
+    pub operators: Vec<OperatorState>,
+    /// The directory of the state, relative to the version's; none before the first checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The outputs.
+    pub outputs: Vec<OutputState>,
+}
+
+/// A topic that a version reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceState {
+    /// Its name.
+    pub topic: String,
+    /// Its identity.
+    pub topic_id: String,
+    /// Records with an event time below are left out: in milliseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor_ms: Option<i64>,
+    /// Groups above this event time are whole; none: all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete_from_ms: Option<i64>,
+    /// By partition.
+    pub partitions: BTreeMap<i32, PartitionState>,
+}
+
+/// A partition that a version reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartitionState {
+    /// Where the domain begins.
+    pub start: Offset,
+    /// The next record to read.
+    pub next: Offset,
+    /// Where a bounded run stops, as it was frozen at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Offset>,
+    /// The log's leader epoch at `next`.
+    pub leader_epoch: i32,
+    /// How far event time has come, in the unit of the event-time column.
+    pub time: PartitionTime,
+    /// The account of the source's side.
+    pub counts: SourceCounts,
+}
+
+/// A stateful operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperatorState {
+    /// Its stable name.
+    pub name: String,
+    /// The families of its state.
+    pub families: Vec<String>,
+    /// The encoding of its keys.
+    pub key_encoding: u32,
+    /// The encodings of its accumulators, in order.
+    pub accumulator_encodings: Vec<u8>,
+    /// The seed of the hash that keys are grouped by.
+    pub hash_seed: u64,
+    /// How many key groups there are.
+    pub key_groups: u16,
+    /// The columns of the state: key columns, then aggregates; numbered from 1.
+    pub fields: Vec<StateField>,
+}
+
+/// A column of an operator's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateField {
+    /// Stable within the operator.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub data_type: crate::plan::schema::DataType,
+}
+
+/// What an edge of the plan carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge {
+    /// New rows only.
+    Append,
+    /// The newest row of each key.
+    Upsert,
+    /// Rows with weights.
+    Retract,
+}
+
+/// An output of a version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputState {
+    /// The name given to `job.write`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The table.
+    pub table: String,
+    /// What it carries.
+    pub edge: Edge,
+    /// The column that carries weights, for `retract`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// Records that a filter left out, since the domain's start.
+    pub filtered: u64,
+    /// Records that were used, since the domain's start.
+    pub used: u64,
+    /// Rows that this checkpoint changes.
+    pub rows_changed: u64,
+    /// Files of this checkpoint.
+    pub files: Vec<StagedFile>,
+    /// Files of this checkpoint's dead letters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead_letters: Vec<StagedFile>,
+}
+
+/// A manifest with its bytes' hash.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sealed {
+    /// The document.
+    pub manifest: Manifest,
+    /// SHA-256 of its body, in hex.
+    pub hash: String,
+}
+
+impl Manifest {
+    /// The file's bytes, and the hash.
+    pub fn encode(&self) -> Result<(Vec<u8>, String)> {
+        let body = serde_json::to_vec_pretty(self).map_err(|e| Error::internal(format!("write a manifest: {e}")))?;
+        let hash = hex(&Sha256::digest(&body));
+        let mut file = format!("{MAGIC} {FORMAT} {} {:08x} {hash}\n", body.len(), crc32c::crc32c(&body)).into_bytes();
+        file.extend_from_slice(&body);
+        Ok((file, hash))
+    }
+
+    /// Reads a file's bytes. Anything that is not exactly what was written is an error.
+    pub fn decode(file: &[u8]) -> Result<Sealed> {
+        let damaged = |what: &str| Error::corruption("manifest", format!("a manifest is damaged: {what}"));
+        let end = memchr::memchr(b'\n', file).ok_or_else(|| damaged("no header"))?;
+        let (header, body) = (String::from_utf8_lossy(&file[..end]), &file[end + 1..]);
+        let fields: Vec<&str> = header.split(' ').collect();
+        let [MAGIC, format, length, crc, hash] = fields[..] else {
+            return Err(damaged("not a manifest"));
+        };
+        if format.parse() != Ok(FORMAT) {
+            return Err(Error::refused("manifest_format", format!("the manifest has format {format}, this release reads {FORMAT}"))
+                .hint("use the release that wrote it, or a newer one"));
+        }
+        if length.parse() != Ok(body.len()) {
+            return Err(damaged("its length is wrong"));
+        }
+        if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(body)) || hex(&Sha256::digest(body)) != hash {
+            return Err(damaged("its checksum is wrong"));
+        }
+        let manifest = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
+        Ok(Sealed { manifest, hash: hash.to_owned() })
+    }
+
+    /// Whether the records of each output add up: named invariant, checked before each commit.
+    pub fn check_account(&self) -> Result<()> {
+        for (output, source) in self.outputs.iter().zip(self.output_sources()) {
+            let mut counts = SourceCounts::default();
+            for partition in self.sources.get(source).into_iter().flat_map(|s| s.partitions.values()) {
+                counts.add(&partition.counts);
+            }
+            let sum = counts.bad + counts.below_floor + counts.late_dropped + output.filtered + output.used;
+            if counts.read != sum {
+                return Err(Error::internal(format!(
+                    "the account of {} does not add up: {} read, but {sum} = {} bad + {} below floor + {} late + {} filtered + {} used",
+                    output.table, counts.read, counts.bad, counts.below_floor, counts.late_dropped, output.filtered, output.used
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// For each output the index of its source: reads in the order of their ids.
+    pub fn output_sources(&self) -> Vec<usize> {
+        let ids: Vec<u32> = self.plan.outputs.iter().map(|output| output.plan.read().id).collect();
+        let mut known = ids.clone();
+        known.sort_unstable();
+        known.dedup();
+        ids.iter().map(|id| known.binary_search(id).unwrap_or(0)).collect()
+    }
+
+    /// Positions by topic and partition.
+    pub fn positions(&self) -> BTreeMap<&str, BTreeMap<i32, Offset>> {
+        let next = |source: &SourceState| source.partitions.iter().map(|(id, p)| (*id, p.next)).collect();
+        self.sources.iter().map(|source| (source.topic.as_str(), next(source))).collect()
+    }
+}
+
+/// Lowercase hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

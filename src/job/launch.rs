@@ -1,0 +1,244 @@
+//! Instantiates a lowered plan: state, workers with their operators and queues, and the coordinator over them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, unbounded};
+
+use super::options::RunOptions;
+use super::version::{OwnedVersion, Prepared};
+use crate::checkpoint::coordinator::{Control, Coordinator, Observer};
+use crate::checkpoint::manifest::Manifest;
+use crate::error::{Error, Result};
+use crate::message::Partition;
+use crate::plan::expr::AggregateFunction;
+use crate::plan::lower::SourceSpec;
+use crate::protocol::checkpoint::{Command, PartitionAck};
+use crate::protocol::event_time::TimeBounds;
+use crate::runtime::align::Aligner;
+use crate::runtime::channel::{Wakers, edge};
+use crate::runtime::decode::SourceDecoder;
+use crate::runtime::partition::{PartitionProgress, PartitionTask};
+use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
+use crate::runtime::task::{Limits, Links, Worker};
+use crate::sink::StagingWriter;
+use crate::sink::iceberg::IcebergStaging;
+use crate::state::StateStore;
+use crate::state::memory::MemoryStore;
+use crate::state::rocksdb::RocksStore;
+
+/// A partition that is being read, for those who watch.
+pub struct Watched {
+    /// Which source.
+    pub source: usize,
+    /// Which partition.
+    pub partition: Partition,
+    /// Where reading stops.
+    pub end: Option<i64>,
+    /// Where this run began, and how many records had been read then.
+    pub began: (i64, u64),
+    /// How far it is.
+    pub progress: Arc<PartitionProgress>,
+}
+
+/// A job that runs.
+pub struct Launched {
+    /// The worker threads.
+    pub workers: Vec<JoinHandle<()>>,
+    /// Ready to be run.
+    pub coordinator: Coordinator,
+    /// The partitions.
+    pub watched: Arc<Vec<Watched>>,
+}
+
+/// Sets everything up and starts the workers.
+pub fn launch(
+    prepared: &Prepared,
+    version: OwnedVersion,
+    options: &RunOptions,
+    control: Arc<Control>,
+    observer: Box<dyn Observer>,
+) -> Result<Launched> {
+    let workers = options.parallelism.unwrap_or_else(default_parallelism).clamp(1, 256);
+    let manifest = &version.last.manifest;
+    let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
+    let fresh = manifest.state.is_none();
+    let store = open_state(&version, &stateful, options.memory_bytes / 2)?;
+    let context = PipelineContext {
+        workers,
+        zones: &manifest.time_zones,
+        store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
+        fresh,
+    };
+    let wakers = Wakers::new(workers);
+    let (reports, from_workers) = unbounded();
+    let mut links = make_links(workers, &wakers);
+    links.reverse();
+    let watched = watch(manifest);
+    let bounds = source_bounds(prepared)?;
+    let mut commands = Vec::new();
+    let mut built = Vec::new();
+    for index in 0..workers {
+        let (sender, receiver) = unbounded();
+        commands.push(sender);
+        let links = links.pop().ok_or_else(|| Error::internal("a worker without queues"))?;
+        built.push(Worker {
+            index,
+            workers,
+            partitions: partitions_of(index, workers, prepared, manifest, &watched)?,
+            decoders: decoders(prepared, manifest)?,
+            topics: prepared.lowered.sources.iter().map(|spec| spec.read.topic.clone()).collect(),
+            pipelines: pipelines(prepared, &version, &context)?,
+            links,
+            commands: receiver,
+            reports: reports.clone(),
+            wakers: wakers.clone(),
+            limits: limits(options.memory_bytes, workers),
+        });
+    }
+    let handles = spawn(built, &commands)?;
+    let read_from = watched.clone();
+    let wake = wakers.clone();
+    let coordinator = Coordinator {
+        dir: version.dir,
+        last: version.last,
+        kept: version.kept,
+        store,
+        bounds,
+        commands,
+        wake: Box::new(move || wake.wake_all()),
+        reports: from_workers,
+        read: Box::new(move || read_from.iter().map(|p| p.progress.next.load(Relaxed) as u64).sum()),
+        committer: version.committer,
+        control,
+        interval: Duration::from_millis(options.checkpoint_interval_ms.max(1)),
+        follow: options.follow,
+        observer,
+    };
+    Ok(Launched { workers: handles, coordinator, watched })
+}
+
+fn default_parallelism() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Half of the budget is the store's; the caches of all workers share the other half.
+fn limits(memory: usize, workers: usize) -> Limits {
+    Limits { cache_bytes: memory / 2 / workers, dirty: 64 << 10, changed: 500_000 }
+}
+
+/// The running state of this owner: a clone of the checkpoint that the manifest names, or empty.
+fn open_state(version: &OwnedVersion, families: &[String], memory: usize) -> Result<Option<Arc<dyn StateStore>>> {
+    if families.is_empty() {
+        return Ok(None);
+    }
+    let manifest = &version.last.manifest;
+    let work = version.dir.work(manifest.owner);
+    crate::checkpoint::store::remove_directory(&work)?;
+    match &manifest.state {
+        Some(state) => RocksStore::clone_checkpoint(&version.dir.root().join(state), &work)?,
+        None => std::fs::create_dir_all(&work).map_err(|e| Error::io("create", &work, e))?,
+    }
+    Ok(Some(Arc::new(RocksStore::open(&work, families, memory)?)))
+}
+
+fn make_links(workers: usize, wakers: &Wakers) -> Vec<Links> {
+    let (partials, distinct, tallies) = (edge(workers, wakers), edge(workers, wakers), edge(workers, wakers));
+    let link = |((partials, distinct), tallies): ((_, _), _)| {
+        let ((partials, partials_in), (distinct, distinct_in), (tallies, tallies_in)): (
+            (_, Vec<_>),
+            (_, Vec<_>),
+            (_, Vec<_>),
+        ) = (partials, distinct, tallies);
+        let groups_in = Aligner::new(partials_in.into_iter().chain(tallies_in).collect());
+        Links { partials, distinct, tallies, values_in: Aligner::new(distinct_in), groups_in }
+    };
+    partials.into_iter().zip(distinct).zip(tallies).map(link).collect()
+}
+
+fn watch(manifest: &Manifest) -> Arc<Vec<Watched>> {
+    let mut watched = Vec::new();
+    for (source, state) in manifest.sources.iter().enumerate() {
+        for (partition, now) in &state.partitions {
+            watched.push(Watched {
+                source,
+                partition: Partition(*partition),
+                end: now.end.map(|end| end.0),
+                began: (now.next.0, now.counts.read),
+                progress: Arc::default(),
+            });
+        }
+    }
+    Arc::new(watched)
+}
+
+/// Partitions are dealt out in turn, over all sources.
+fn partitions_of(
+    index: usize,
+    workers: usize,
+    prepared: &Prepared,
+    manifest: &Manifest,
+    watched: &[Watched],
+) -> Result<Vec<PartitionTask>> {
+    let mut tasks = Vec::new();
+    for watched in watched.iter().skip(index).step_by(workers) {
+        let state = manifest.sources.get(watched.source).and_then(|source| source.partitions.get(&watched.partition.0));
+        let (Some(state), Some(source)) = (state, prepared.sources.get(watched.source)) else {
+            return Err(Error::internal("a partition without a source"));
+        };
+        let reader = source.open(watched.partition, state.next)?;
+        let start = PartitionAck { next: state.next, time: state.time, counts: state.counts };
+        tasks.push(PartitionTask::new(watched.source, watched.partition, start, state.end, reader, watched.progress.clone()));
+    }
+    Ok(tasks)
+}
+
+fn decoders(prepared: &Prepared, manifest: &Manifest) -> Result<Vec<SourceDecoder>> {
+    let ordered = |source: usize| {
+        prepared.lowered.pipelines.iter().filter(|pipeline| pipeline.source == source).any(|pipeline| {
+            let calls = pipeline.aggregate.iter().flat_map(|aggregate| &aggregate.calls);
+            calls.into_iter().any(|call| matches!(call.function, AggregateFunction::First | AggregateFunction::Last))
+        })
+    };
+    let decoder = |(number, spec): (usize, &SourceSpec)| {
+        let floor = manifest.sources.get(number).and_then(|source| source.floor_ms);
+        SourceDecoder::new(spec, floor, ordered(number))
+    };
+    prepared.lowered.sources.iter().enumerate().map(decoder).collect()
+}
+
+fn source_bounds(prepared: &Prepared) -> Result<Vec<TimeBounds>> {
+    let bounds = |spec: &SourceSpec| Ok(SourceDecoder::new(spec, None, false)?.bounds());
+    prepared.lowered.sources.iter().map(bounds).collect()
+}
+
+fn pipelines(prepared: &Prepared, version: &OwnedVersion, context: &PipelineContext<'_>) -> Result<Vec<Pipeline>> {
+    let mut pipelines = Vec::new();
+    for (number, (spec, (rows, letters))) in prepared.lowered.pipelines.iter().zip(&version.tables).enumerate() {
+        let dead_letters = match letters {
+            Some(table) => Some(Box::new(IcebergStaging::new(table)?) as Box<dyn StagingWriter>),
+            None => None,
+        };
+        let writers = Writers { rows: Box::new(IcebergStaging::new(rows)?), dead_letters };
+        let source = prepared.lowered.sources.get(spec.source).ok_or_else(|| Error::internal("an output without a source"))?;
+        pipelines.push(Pipeline::new(number, spec, &source.schema, writers, context)?);
+    }
+    Ok(pipelines)
+}
+
+fn spawn(workers: Vec<Worker>, commands: &[Sender<Command>]) -> Result<Vec<JoinHandle<()>>> {
+    let mut handles = Vec::new();
+    for worker in workers {
+        let name = format!("kappa-worker-{}", worker.index);
+        match std::thread::Builder::new().name(name).spawn(move || worker.run()) {
+            Ok(handle) => handles.push(handle),
+            Err(e) => {
+                commands.iter().for_each(|command| drop(command.send(Command::Shutdown)));
+                return Err(Error::internal(format!("start a worker thread: {e}")));
+            }
+        }
+    }
+    Ok(handles)
+}

@@ -1,0 +1,160 @@
+//! What coordinator and workers say to each other, and the decisions about checkpoints as pure functions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::event_time::{PartitionTime, SourceCounts};
+use crate::error::Error;
+use crate::message::{Epoch, Offset, Partition};
+
+/// From the coordinator to a worker.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// End the epoch here: finish the batch at hand, then let the barrier go through.
+    Barrier(Epoch),
+    /// The state of the epoch is in a checkpoint: it may be written to again.
+    Taken(Epoch),
+    /// Read on past the frozen ends.
+    Unbound,
+    /// Stop now. What was not checkpointed never happened.
+    Shutdown,
+}
+
+/// From a worker to the coordinator.
+#[derive(Debug)]
+pub enum Report {
+    /// The barrier has passed all of the worker's operators; state is flushed and files are durable.
+    Ack(Box<Ack>),
+    /// All partitions of the worker are at their frozen ends.
+    AtEnd {
+        /// Which worker.
+        worker: usize,
+    },
+    /// Too much changed in this epoch: end it early.
+    WantsBarrier,
+    /// The worker has stopped for good.
+    Failed(Error),
+    /// The worker has stopped because it was told to.
+    Stopped,
+}
+
+/// What a worker contributes to a checkpoint.
+#[derive(Debug, Default)]
+pub struct Ack {
+    /// Which worker.
+    pub worker: usize,
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// Its partitions, by (source, partition), as of the barrier.
+    pub partitions: BTreeMap<(usize, Partition), PartitionAck>,
+    /// By output: what it did in this epoch.
+    pub outputs: Vec<OutputAck>,
+    /// How long its records stood still for the barrier, microseconds.
+    pub stall_us: u64,
+    /// Bytes of its caches.
+    pub cache_bytes: u64,
+}
+
+/// A partition as of a barrier.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionAck {
+    /// The next record to read.
+    pub next: Offset,
+    /// How far event time has come.
+    pub time: PartitionTime,
+    /// The account since the domain's start.
+    pub counts: SourceCounts,
+}
+
+/// What a worker did for an output in an epoch.
+#[derive(Clone, Debug, Default)]
+pub struct OutputAck {
+    /// Records that a filter left out.
+    pub filtered: u64,
+    /// Records that were used.
+    pub used: u64,
+    /// Rows written or deleted.
+    pub rows_changed: u64,
+    /// Files staged.
+    pub files: Vec<StagedFile>,
+    /// Files of dead letters staged.
+    pub dead_letters: Vec<StagedFile>,
+}
+
+/// A file that a manifest lists.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StagedFile {
+    /// What is in it.
+    pub content: StagedContent,
+    /// Where, as a URL under the table's location.
+    pub path: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// CRC-32C of the whole file.
+    pub checksum: u32,
+    /// The table format's own description of a data file, as JSON.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub data_file: serde_json::Value,
+}
+
+/// What is in a staged file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StagedContent {
+    /// Rows of the table.
+    Data,
+    /// Keys whose earlier rows go away: those of the new rows, and those retracted.
+    DeletedKeys,
+}
+
+/// Whether a barrier is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarrierDecision {
+    /// Not yet.
+    Wait,
+    /// Begin one.
+    Begin,
+}
+
+/// What the decision about a barrier depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct BarrierFacts {
+    /// One is under way.
+    pub in_flight: bool,
+    /// Manifests that are durable but not confirmed by the catalog.
+    pub unconfirmed: usize,
+    /// Records were read since the last one.
+    pub moved: bool,
+    /// The interval has passed.
+    pub due: bool,
+    /// A worker asked for one, the job is to stop, or the end is reached.
+    pub wanted: bool,
+}
+
+/// A job with this many unconfirmed manifests begins no further barrier: a slow catalog slows the job.
+pub const MAX_UNCONFIRMED: usize = 4;
+
+/// Whether to begin a barrier now. One at a time; none where nothing moved, unless somebody waits for it.
+pub fn decide_barrier(facts: BarrierFacts) -> BarrierDecision {
+    let free = !facts.in_flight && facts.unconfirmed < MAX_UNCONFIRMED;
+    if free && (facts.wanted || (facts.due && facts.moved)) { BarrierDecision::Begin } else { BarrierDecision::Wait }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_barrier_begins_when_due_and_something_moved_or_when_wanted() {
+        let facts = BarrierFacts { in_flight: false, unconfirmed: 0, moved: true, due: true, wanted: false };
+        assert_eq!(decide_barrier(facts), BarrierDecision::Begin);
+        assert_eq!(decide_barrier(BarrierFacts { moved: false, ..facts }), BarrierDecision::Wait);
+        assert_eq!(decide_barrier(BarrierFacts { due: false, ..facts }), BarrierDecision::Wait);
+        assert_eq!(decide_barrier(BarrierFacts { moved: false, due: false, wanted: true, ..facts }), BarrierDecision::Begin);
+        assert_eq!(decide_barrier(BarrierFacts { in_flight: true, wanted: true, ..facts }), BarrierDecision::Wait);
+        assert_eq!(decide_barrier(BarrierFacts { unconfirmed: MAX_UNCONFIRMED, ..facts }), BarrierDecision::Wait);
+    }
+}

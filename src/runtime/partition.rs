@@ -1,0 +1,125 @@
+//! A partition as one worker reads it: where it is, how far it may go, and what is shared with those who watch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use crate::error::Result;
+use crate::message::{Offset, Partition, RecordBlock};
+use crate::protocol::checkpoint::PartitionAck;
+use crate::protocol::event_time::{PartitionTime, SourceCounts};
+use crate::source::PartitionReader;
+
+/// Bytes asked for at a time: enough to make a read worth it, little enough to stay in the cache.
+const BLOCK_BYTES: usize = 512 << 10;
+/// Records decoded at a time.
+pub const BATCH_RECORDS: usize = 8192;
+
+/// What others may look at while a partition is read. Numbers only; never part of a decision about results.
+#[derive(Debug, Default)]
+pub struct PartitionProgress {
+    /// The next record to read.
+    pub next: AtomicI64,
+    /// Records read since the domain's start.
+    pub read: AtomicU64,
+    /// The greatest accepted event time, in the unit of its column; `i64::MIN` before the first.
+    pub accepted_max: AtomicI64,
+}
+
+/// A partition in the hands of a worker.
+pub struct PartitionTask {
+    /// Which source of the job.
+    pub source: usize,
+    /// Which partition.
+    pub partition: Partition,
+    /// How far event time has come.
+    pub time: PartitionTime,
+    /// The account.
+    pub counts: SourceCounts,
+    reader: Box<dyn PartitionReader>,
+    block: RecordBlock,
+    /// The next record of the block.
+    cursor: usize,
+    /// The next record to process.
+    next: Offset,
+    /// Where to stop.
+    end: Option<Offset>,
+    progress: Arc<PartitionProgress>,
+}
+
+impl PartitionTask {
+    /// A partition to read from `start.next` to `end`.
+    pub fn new(
+        source: usize,
+        partition: Partition,
+        start: PartitionAck,
+        end: Option<Offset>,
+        reader: Box<dyn PartitionReader>,
+        progress: Arc<PartitionProgress>,
+    ) -> Self {
+        let task = Self {
+            source,
+            partition,
+            time: start.time,
+            counts: start.counts,
+            reader,
+            block: RecordBlock::default(),
+            cursor: 0,
+            next: start.next,
+            end,
+            progress,
+        };
+        task.publish();
+        task
+    }
+
+    /// Whether it is at its end.
+    pub fn at_end(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+
+    /// Reads on past the end.
+    pub fn unbound(&mut self) {
+        self.end = None;
+    }
+
+    /// Fetches if nothing is left, and gives the next records to work on: the block and a range of it.
+    pub fn fetch(&mut self) -> Result<Option<(RecordBlock, std::ops::Range<usize>)>> {
+        if self.at_end() {
+            return Ok(None);
+        }
+        if self.cursor >= self.block.len() {
+            self.block.clear();
+            self.cursor = 0;
+            self.reader.poll(&mut self.block, BLOCK_BYTES, self.end)?;
+            if self.block.is_empty() {
+                self.next = self.next.max(self.block.next_offset);
+                self.publish();
+                return Ok(None);
+            }
+        }
+        let range = self.cursor..(self.cursor + BATCH_RECORDS).min(self.block.len());
+        Ok(Some((std::mem::take(&mut self.block), range)))
+    }
+
+    /// Gives the block back after the records up to `done` were worked on.
+    pub fn advance(&mut self, block: RecordBlock, done: usize) {
+        self.next = match block.records.get(done) {
+            Some(record) => Offset(record.offset),
+            None => block.next_offset,
+        };
+        self.block = block;
+        self.cursor = done;
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.progress.next.store(self.next.0, Relaxed);
+        self.progress.read.store(self.counts.read, Relaxed);
+        self.progress.accepted_max.store(self.time.accepted_max.unwrap_or(i64::MIN), Relaxed);
+    }
+
+    /// Where it is: what a barrier records.
+    pub fn ack(&self) -> PartitionAck {
+        PartitionAck { next: self.next, time: self.time, counts: self.counts }
+    }
+}

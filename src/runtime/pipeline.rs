@@ -1,0 +1,322 @@
+//! One output in one worker: the steps before the exchange, the owners after it, and the writer at the end.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
+
+use super::channel::{Message, Outbox};
+use crate::error::{Error, Result};
+use crate::message::Epoch;
+use crate::operator::accumulator::RowOrder;
+use crate::operator::aggregate::{LocalAggregate, Outgoing};
+use crate::operator::distinct::DistinctOwner;
+use crate::operator::merge::GroupOwner;
+use crate::operator::steps::{Rows, Steps, columns_of};
+use crate::plan::expr::AggregateFunction;
+use crate::plan::lower::{AggregateSpec, PipelineSpec};
+use crate::plan::schema::{Field, Schema};
+use crate::plan::time_zones::ZoneTables;
+use crate::protocol::checkpoint::OutputAck;
+use crate::sink::dead_letter::{self, DeadLetter};
+use crate::sink::{Change, StagingWriter};
+use crate::state::StateStore;
+
+/// The writers of one output: its table, and its dead letters if anything can produce some.
+pub struct Writers {
+    /// Of the table.
+    pub rows: Box<dyn StagingWriter>,
+    /// Of the dead-letter table.
+    pub dead_letters: Option<Box<dyn StagingWriter>>,
+}
+
+/// What all pipelines of a worker share.
+pub struct PipelineContext<'a> {
+    /// How many workers there are.
+    pub workers: usize,
+    /// The time zones of the plan.
+    pub zones: &'a ZoneTables,
+    /// The state.
+    pub store: Arc<dyn StateStore>,
+    /// Whether the state is empty: nothing needs to be looked up in it.
+    pub fresh: bool,
+}
+
+/// One output in one worker.
+pub struct Pipeline {
+    /// Which source feeds it.
+    pub source: usize,
+    steps: Steps,
+    tail: Tail,
+    dead_letters: Option<Box<dyn StagingWriter>>,
+    done: OutputAck,
+}
+
+enum Tail {
+    Append(Box<dyn StagingWriter>),
+    Grouped(Box<Grouped>),
+}
+
+struct Grouped {
+    local: LocalAggregate,
+    distinct: Vec<DistinctOwner>,
+    owner: GroupOwner,
+    groups: arrow::datatypes::SchemaRef,
+    after: Steps,
+    primary_key: Vec<usize>,
+    writer: Box<dyn StagingWriter>,
+}
+
+/// The family of a grouping's own state.
+pub fn group_family(spec: &AggregateSpec) -> String {
+    spec.name.clone()
+}
+
+/// The family of the presence of one of its distinct counts.
+pub fn distinct_family(spec: &AggregateSpec, call: usize) -> String {
+    format!("{} distinct {call}", spec.name)
+}
+
+/// Whether an aggregate counts distinct values.
+pub fn is_distinct(function: AggregateFunction) -> bool {
+    matches!(function, AggregateFunction::NUnique | AggregateFunction::CountDistinct)
+}
+
+/// All families of a pipeline.
+pub fn families(spec: &PipelineSpec) -> Vec<String> {
+    let Some(aggregate) = &spec.aggregate else { return Vec::new() };
+    let distinct = aggregate.calls.iter().enumerate().filter(|(_, call)| is_distinct(call.function));
+    std::iter::once(group_family(aggregate)).chain(distinct.map(|(i, _)| distinct_family(aggregate, i))).collect()
+}
+
+impl Pipeline {
+    /// Sets up output `number`, over batches of `input`.
+    pub fn new(number: usize, spec: &PipelineSpec, input: &Schema, writers: Writers, context: &PipelineContext<'_>) -> Result<Self> {
+        let Writers { rows, dead_letters } = writers;
+        let (steps, tail) = match &spec.aggregate {
+            None => {
+                let used = spec.schema.fields.iter().map(|field| field.name.clone()).collect();
+                let steps = Steps::compile(&spec.before, input, Some(&used), context.zones)?;
+                (steps, Tail::Append(rows))
+            }
+            Some(aggregate) => {
+                let mut used = std::collections::BTreeSet::new();
+                aggregate.keys.iter().for_each(|key| columns_of(&key.expr, &mut used));
+                let inputs = aggregate.calls.iter().flat_map(|call| call.input.iter().chain(&call.filter));
+                inputs.for_each(|expr| columns_of(expr, &mut used));
+                let steps = Steps::compile(&spec.before, input, Some(&used), context.zones)?;
+                let grouped = Grouped::new(number, spec, aggregate, steps.output(), rows, context)?;
+                (steps, Tail::Grouped(Box::new(grouped)))
+            }
+        };
+        Ok(Self { source: spec.source, steps, tail, dead_letters, done: OutputAck::default() })
+    }
+
+    /// Works on rows of its source. Blocks for other workers go to the outboxes.
+    pub fn process(&mut self, rows: Rows, partition: i32, partials: &mut Outbox, distinct: &mut Outbox) -> Result<()> {
+        let before = rows.batch.num_rows();
+        let rows = self.steps.apply(rows)?;
+        let used = rows.batch.num_rows();
+        self.done.filtered += (before - used) as u64;
+        self.done.used += used as u64;
+        match &mut self.tail {
+            Tail::Append(writer) => {
+                self.done.rows_changed += used as u64;
+                if used > 0 { writer.write(Change::Append(rows.batch)) } else { Ok(()) }
+            }
+            Tail::Grouped(grouped) => {
+                let (times, offsets) = match &rows.order {
+                    Some((times, offsets)) => (&times.values()[..], &offsets.values()[..]),
+                    None => (&[][..], &[][..]),
+                };
+                let order = RowOrder { event_time: times, partition, offsets };
+                grouped.local.process(&rows.batch, &order, &mut |to, block| send(to, block, partials, distinct))
+            }
+        }
+    }
+
+    /// Writes records that could not be used to the dead-letter table.
+    pub fn bury(&mut self, topic: &str, dead: &[DeadLetter]) -> Result<()> {
+        match &mut self.dead_letters {
+            Some(writer) => writer.write(Change::Append(dead_letter::to_batch(topic, dead)?)),
+            None => Err(Error::internal("there is no dead-letter table")),
+        }
+    }
+
+    /// The source side of a barrier: nothing of the epoch stays behind.
+    pub fn barrier_at_source(&mut self, epoch: Epoch, partials: &mut Outbox, distinct: &mut Outbox) -> Result<()> {
+        if let Some(writer) = &mut self.dead_letters {
+            self.done.dead_letters = writer.prepare(epoch)?;
+        }
+        match &mut self.tail {
+            Tail::Append(writer) => self.done.files = writer.prepare(epoch)?,
+            Tail::Grouped(grouped) => grouped.local.flush(&mut |to, block| send(to, block, partials, distinct)),
+        }
+        Ok(())
+    }
+
+    /// What was done at the source side since the last call: taken when the barrier passes it.
+    pub fn take_done(&mut self) -> OutputAck {
+        std::mem::take(&mut self.done)
+    }
+
+    fn grouped(&mut self) -> Result<&mut Grouped> {
+        match &mut self.tail {
+            Tail::Grouped(grouped) => Ok(grouped),
+            Tail::Append(_) => Err(Error::internal("a block for an output that does not group")),
+        }
+    }
+
+    /// Takes in values of its key groups.
+    pub fn take_distinct(&mut self, block: &crate::operator::exchange::DistinctBlock) -> Result<()> {
+        let owner = self.grouped()?.distinct.iter_mut().find(|owner| owner.call() == block.call);
+        owner.ok_or_else(|| Error::internal("values for an aggregate that counts none"))?.process(block)
+    }
+
+    /// Takes in results for its groups.
+    pub fn take_results(&mut self, message: &Message) -> Result<()> {
+        let owner = &mut self.grouped()?.owner;
+        match message {
+            Message::Partial(block) => owner.merge(block),
+            Message::Tally(block) => owner.tally(block),
+            _ => Err(Error::internal("a message for another operator")),
+        }
+    }
+
+    /// The value owners' side of a barrier: tallies go on, presence goes to the state.
+    pub fn barrier_at_values(&mut self, workers: usize, tallies: &mut Outbox) -> Result<()> {
+        let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
+        for owner in &mut grouped.distinct {
+            owner.flush_tallies(workers, &mut |to, block| tallies.send(to, Message::Tally(block)));
+            owner.flush_state()?;
+        }
+        Ok(())
+    }
+
+    /// The group owners' side of a barrier: changed rows go to the writer, groups to the state.
+    pub fn barrier_at_groups(&mut self, epoch: Epoch, ack: &mut OutputAck) -> Result<()> {
+        let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
+        ack.rows_changed += grouped.emit()?;
+        ack.files = grouped.writer.prepare(epoch)?;
+        grouped.owner.flush_state()
+    }
+
+    /// Entries that the next barrier would write, and groups that changed in this epoch.
+    pub fn pressure(&self) -> Pressure {
+        match &self.tail {
+            Tail::Append(_) => Pressure::default(),
+            Tail::Grouped(grouped) => Pressure {
+                dirty_values: grouped.distinct.iter().map(DistinctOwner::dirty).sum(),
+                dirty_groups: grouped.owner.dirty(),
+                changed: grouped.owner.changed(),
+                memory: grouped.owner.memory() + grouped.distinct.iter().map(DistinctOwner::memory).sum::<usize>(),
+            },
+        }
+    }
+
+    /// Writes dirty values ahead of the barrier; with `evict`, empties their cache as well.
+    pub fn relieve_values(&mut self, evict: bool, workers: usize, tallies: &mut Outbox) -> Result<()> {
+        let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
+        for owner in &mut grouped.distinct {
+            owner.flush_state()?;
+            if evict {
+                owner.flush_tallies(workers, &mut |to, block| tallies.send(to, Message::Tally(block)));
+                owner.evict();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes dirty groups ahead of the barrier; with `evict`, empties their cache as well.
+    pub fn relieve_groups(&mut self, evict: bool) -> Result<()> {
+        let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
+        grouped.owner.flush_state()?;
+        if evict { grouped.owner.evict() } else { Ok(()) }
+    }
+}
+
+/// How much is held.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pressure {
+    /// Presence entries to write.
+    pub dirty_values: usize,
+    /// Groups to write.
+    pub dirty_groups: usize,
+    /// Groups changed in this epoch.
+    pub changed: usize,
+    /// Bytes of caches.
+    pub memory: usize,
+}
+
+impl Pressure {
+    /// Adds up.
+    pub fn add(self, other: Self) -> Self {
+        Self {
+            dirty_values: self.dirty_values + other.dirty_values,
+            dirty_groups: self.dirty_groups + other.dirty_groups,
+            changed: self.changed + other.changed,
+            memory: self.memory + other.memory,
+        }
+    }
+}
+
+fn send(to: usize, block: Outgoing, partials: &mut Outbox, distinct: &mut Outbox) {
+    match block {
+        Outgoing::Partial(block) => partials.send(to, Message::Partial(block)),
+        Outgoing::Distinct(block) => distinct.send(to, Message::Distinct(block)),
+    }
+}
+
+impl Grouped {
+    fn new(
+        number: usize,
+        spec: &PipelineSpec,
+        aggregate: &AggregateSpec,
+        input: &Schema,
+        writer: Box<dyn StagingWriter>,
+        context: &PipelineContext<'_>,
+    ) -> Result<Self> {
+        let keys = aggregate.keys.iter().zip(&aggregate.key_types).map(|(key, data_type)| Field::new(&key.name, data_type.clone()));
+        let calls = aggregate.calls.iter().map(|call| Field::new(&call.name, call.output_type.clone()));
+        let groups = Schema { fields: keys.chain(calls).collect() };
+        let distinct = aggregate.calls.iter().enumerate().filter(|(_, call)| is_distinct(call.function)).map(|(call, _)| {
+            DistinctOwner::new(number, call, distinct_family(aggregate, call), context.store.clone(), context.fresh)
+        });
+        let after = Steps::compile(&spec.after, &groups, None, context.zones)?;
+        let position = |name: &String| {
+            spec.schema.find(name).map(|(i, _)| i).ok_or_else(|| Error::internal(format!("key column {name} is not in the table")))
+        };
+        Ok(Self {
+            local: LocalAggregate::new(number, context.workers, aggregate, input, context.zones)?,
+            distinct: distinct.collect(),
+            owner: GroupOwner::new(aggregate, group_family(aggregate), context.store.clone(), context.fresh)?,
+            groups: groups.to_arrow(),
+            after,
+            primary_key: spec.primary_key.iter().map(position).collect::<Result<_>>()?,
+            writer,
+        })
+    }
+
+    /// Hands the rows that changed in this epoch to the writer; those that no filter accepts are deleted.
+    fn emit(&mut self) -> Result<u64> {
+        let Some(changed) = self.owner.take_changed()? else { return Ok(0) };
+        let columns: Vec<ArrayRef> = changed.keys.into_iter().chain(changed.results).collect();
+        let batch = RecordBatch::try_new(self.groups.clone(), columns)?;
+        let rows = batch.num_rows() as u64;
+        let (batch, accepted) = self.after.apply_masked(batch)?;
+        match accepted {
+            None => self.writer.write(Change::Upsert(batch))?,
+            Some(mask) => self.emit_masked(&batch, &mask)?,
+        }
+        Ok(rows)
+    }
+
+    fn emit_masked(&mut self, batch: &RecordBatch, mask: &BooleanArray) -> Result<()> {
+        let accepted = filter_record_batch(batch, mask)?;
+        if accepted.num_rows() > 0 {
+            self.writer.write(Change::Upsert(accepted))?;
+        }
+        let gone = filter_record_batch(&batch.project(&self.primary_key)?, &not(mask)?)?;
+        if gone.num_rows() > 0 { self.writer.write(Change::Delete(gone)) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,300 @@
+//! THE loop of a worker: commands, inboxes, source, in this order, and nothing that blocks.
+//!
+//! A worker is three operators in one thread: the **source side** (partitions it reads, folding locally), the **value
+//! owner** (presence for distinct counts) and the **group owner** (groups and their rows). Barrier N goes through them in
+//! this order; after the worker's acknowledgement of N it may change memory, but writes nothing to the state until the
+//! coordinator says `Taken(N)`.
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::align::{Aligned, Aligner};
+use super::channel::{Message, Outbox, Wakers};
+use super::decode::SourceDecoder;
+use super::partition::PartitionTask;
+use super::pipeline::{Pipeline, Pressure};
+use crate::error::{Error, Result};
+use crate::message::Epoch;
+use crate::protocol::checkpoint::{Ack, Command, Report};
+use crate::protocol::failpoint;
+use crate::time::instant;
+
+/// Messages taken from an inbox before the loop looks elsewhere.
+const TURN: usize = 32;
+/// A pause with nothing to do, and one with a full outbox.
+const IDLE: Duration = Duration::from_millis(5);
+const BLOCKED: Duration = Duration::from_micros(200);
+
+/// What bounds a worker's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of its caches.
+    pub cache_bytes: usize,
+    /// Dirty entries that may be left for a barrier.
+    pub dirty: usize,
+    /// Groups changed in an epoch; then a barrier is asked for.
+    pub changed: usize,
+}
+
+/// The ends of a worker's queues.
+pub struct Links {
+    /// To group owners.
+    pub partials: Outbox,
+    /// To value owners.
+    pub distinct: Outbox,
+    /// From value owners to group owners.
+    pub tallies: Outbox,
+    /// At this worker's value owner.
+    pub values_in: Aligner,
+    /// At this worker's group owner: partial results and tallies.
+    pub groups_in: Aligner,
+}
+
+/// A worker, before it runs.
+pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// How many there are.
+    pub workers: usize,
+    /// The partitions it reads.
+    pub partitions: Vec<PartitionTask>,
+    /// By source.
+    pub decoders: Vec<SourceDecoder>,
+    /// By source, the topic's name.
+    pub topics: Vec<String>,
+    /// By output.
+    pub pipelines: Vec<Pipeline>,
+    /// Its queues.
+    pub links: Links,
+    /// From the coordinator.
+    pub commands: Receiver<Command>,
+    /// To the coordinator.
+    pub reports: Sender<Report>,
+    /// To wake and be woken.
+    pub wakers: Wakers,
+    /// Of memory.
+    pub limits: Limits,
+}
+
+/// What a running worker keeps besides.
+struct State {
+    ack: Option<Ack>,
+    values_frozen: bool,
+    groups_frozen: bool,
+    next_partition: usize,
+    reported_end: bool,
+    wanted_barrier: bool,
+    running: bool,
+}
+
+impl Worker {
+    /// Runs until told to stop, or until something fails. A panic is reported as what it is: a bug.
+    pub fn run(mut self) {
+        self.wakers.register(self.index);
+        let reports = self.reports.clone();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work()));
+        let report = match outcome {
+            Ok(Ok(())) => Report::Stopped,
+            Ok(Err(error)) => Report::Failed(error),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                Report::Failed(Error::internal(format!("a worker panicked: {}", text.unwrap_or_default())))
+            }
+        };
+        // Without a coordinator there is nobody to tell.
+        let _ = reports.send(report);
+    }
+
+    fn work(&mut self) -> Result<()> {
+        let mut state = State {
+            ack: None,
+            values_frozen: false,
+            groups_frozen: false,
+            next_partition: 0,
+            reported_end: false,
+            wanted_barrier: false,
+            running: true,
+        };
+        while state.running {
+            self.obey(&mut state)?;
+            let sent = self.links.partials.pump() | self.links.distinct.pump() | self.links.tallies.pump();
+            let owned = self.own_groups(&mut state)? | self.own_values(&mut state)?;
+            let clear = self.links.partials.is_clear() && self.links.distinct.is_clear();
+            let read = clear && self.read(&mut state)?;
+            self.relieve(&mut state)?;
+            if !(sent || owned || read) {
+                let full = !clear || !self.links.tallies.is_clear();
+                std::thread::park_timeout(if full { BLOCKED } else { IDLE });
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, state: &mut State) -> Result<()> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Barrier(epoch)) => self.begin_barrier(epoch, state)?,
+                Ok(Command::Taken(_)) => {
+                    state.values_frozen = false;
+                    state.groups_frozen = false;
+                }
+                Ok(Command::Unbound) => {
+                    self.partitions.iter_mut().for_each(PartitionTask::unbound);
+                    state.reported_end = true;
+                }
+                Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => {
+                    state.running = false;
+                    return Ok(());
+                }
+                Err(TryRecvError::Empty) => return Ok(()),
+            }
+        }
+    }
+
+    /// The source side of a barrier: what was folded locally goes out, and the barrier behind it.
+    fn begin_barrier(&mut self, epoch: Epoch, state: &mut State) -> Result<()> {
+        failpoint::hit("K1");
+        let started = instant();
+        let mut ack = Ack { worker: self.index, epoch, ..Ack::default() };
+        for pipeline in &mut self.pipelines {
+            pipeline.barrier_at_source(epoch, &mut self.links.partials, &mut self.links.distinct)?;
+            ack.outputs.push(pipeline.take_done());
+        }
+        self.links.partials.send_barrier(epoch);
+        self.links.distinct.send_barrier(epoch);
+        ack.partitions = self.partitions.iter().map(|p| ((p.source, p.partition), p.ack())).collect::<BTreeMap<_, _>>();
+        ack.stall_us = started.elapsed().as_micros() as u64;
+        state.ack = Some(ack);
+        state.wanted_barrier = false;
+        Ok(())
+    }
+
+    /// The value owner: presence in, tallies out.
+    fn own_values(&mut self, state: &mut State) -> Result<bool> {
+        let mut moved = false;
+        for _ in 0..TURN {
+            if !self.links.tallies.is_clear() || (state.values_frozen && self.pressure().memory > self.limits.cache_bytes) {
+                break;
+            }
+            match self.links.values_in.poll()? {
+                Aligned::Data(Message::Distinct(block)) => self.pipeline(block.pipeline)?.take_distinct(&block)?,
+                Aligned::Data(other) => return Err(Error::internal(format!("{other:?} at a value owner"))),
+                Aligned::Barrier(epoch) => {
+                    let started = instant();
+                    for pipeline in &mut self.pipelines {
+                        pipeline.barrier_at_values(self.workers, &mut self.links.tallies)?;
+                    }
+                    self.links.tallies.send_barrier(epoch);
+                    state.values_frozen = true;
+                    if let Some(ack) = &mut state.ack {
+                        ack.stall_us += started.elapsed().as_micros() as u64;
+                    }
+                }
+                Aligned::Empty => break,
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// The group owner: partial results and tallies in; at the barrier, rows out.
+    fn own_groups(&mut self, state: &mut State) -> Result<bool> {
+        let mut moved = false;
+        for _ in 0..TURN {
+            if state.groups_frozen && self.pressure().memory > self.limits.cache_bytes {
+                break;
+            }
+            match self.links.groups_in.poll()? {
+                Aligned::Data(message) => {
+                    let pipeline = match &message {
+                        Message::Partial(block) => block.pipeline,
+                        Message::Tally(block) => block.pipeline,
+                        other => return Err(Error::internal(format!("{other:?} at a group owner"))),
+                    };
+                    self.pipeline(pipeline)?.take_results(&message)?;
+                }
+                Aligned::Barrier(epoch) => self.finish_barrier(epoch, state)?,
+                Aligned::Empty => break,
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// The barrier has passed everything in this worker: rows are staged, state is flushed, the coordinator hears of it.
+    fn finish_barrier(&mut self, epoch: Epoch, state: &mut State) -> Result<()> {
+        let started = instant();
+        let mut ack = state.ack.take().ok_or_else(|| Error::internal(format!("barrier {epoch} was not begun here")))?;
+        for (pipeline, output) in self.pipelines.iter_mut().zip(&mut ack.outputs) {
+            pipeline.barrier_at_groups(epoch, output)?;
+        }
+        state.groups_frozen = true;
+        ack.stall_us += started.elapsed().as_micros() as u64;
+        ack.cache_bytes = self.pressure().memory as u64;
+        self.report(Report::Ack(Box::new(ack)))
+    }
+
+    /// Reads and processes one batch from the next partition that has one.
+    fn read(&mut self, state: &mut State) -> Result<bool> {
+        for _ in 0..self.partitions.len() {
+            let turn = state.next_partition;
+            state.next_partition = (turn + 1) % self.partitions.len();
+            if self.read_partition(turn)? {
+                return Ok(true);
+            }
+        }
+        if !state.reported_end && self.partitions.iter().all(PartitionTask::at_end) {
+            state.reported_end = true;
+            self.report(Report::AtEnd { worker: self.index })?;
+        }
+        Ok(false)
+    }
+
+    fn read_partition(&mut self, turn: usize) -> Result<bool> {
+        let task = &mut self.partitions[turn];
+        let Some((block, range)) = task.fetch()? else { return Ok(false) };
+        let (source, partition, done) = (task.source, task.partition.0, range.end);
+        let decoded = self.decoders[source].decode(&block, range, &mut task.time, &mut task.counts)?;
+        task.advance(block, done);
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| pipeline.source == source) {
+            pipeline.process(decoded.rows.clone(), partition, &mut self.links.partials, &mut self.links.distinct)?;
+            if !decoded.dead.is_empty() {
+                pipeline.bury(&self.topics[source], &decoded.dead)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Keeps memory and the work left for the next barrier within bounds.
+    fn relieve(&mut self, state: &mut State) -> Result<()> {
+        let pressure = self.pressure();
+        let evict = pressure.memory > self.limits.cache_bytes;
+        if !state.values_frozen && (evict || pressure.dirty_values > self.limits.dirty) {
+            for pipeline in &mut self.pipelines {
+                pipeline.relieve_values(evict, self.workers, &mut self.links.tallies)?;
+            }
+        }
+        if !state.groups_frozen && (evict || pressure.dirty_groups > self.limits.dirty) {
+            self.pipelines.iter_mut().try_for_each(|pipeline| pipeline.relieve_groups(evict))?;
+        }
+        if pressure.changed > self.limits.changed && !state.wanted_barrier && state.ack.is_none() {
+            state.wanted_barrier = true;
+            self.report(Report::WantsBarrier)?;
+        }
+        Ok(())
+    }
+
+    fn pressure(&self) -> Pressure {
+        self.pipelines.iter().fold(Pressure::default(), |sum, pipeline| sum.add(pipeline.pressure()))
+    }
+
+    fn pipeline(&mut self, index: usize) -> Result<&mut Pipeline> {
+        self.pipelines.get_mut(index).ok_or_else(|| Error::internal(format!("there is no output {index}")))
+    }
+
+    fn report(&self, report: Report) -> Result<()> {
+        self.reports.send(report).map_err(|_| Error::internal("the coordinator is gone"))
+    }
+}

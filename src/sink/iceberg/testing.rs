@@ -1,0 +1,158 @@
+//! What the tests of the sink share: a real SQLite catalog and real files in a directory of their own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+
+use super::IcebergStaging;
+use crate::error::Result;
+use crate::message::Epoch;
+use crate::plan::schema::{DataType, Field, Schema, TimeUnit};
+use crate::query::read;
+use crate::sink::{Change, StagedFile, StagingWriter};
+use crate::table::catalog::Settings;
+use crate::table::commit::marker_summary;
+use crate::table::{Catalog, CommitKind, CommitOutcome, CreateTable, Fence, Table, TableCommit, TableName};
+
+pub(super) const VERSION: &str = "version-1";
+
+/// A key and a number.
+pub(super) type Row = (Option<String>, i64);
+
+pub(super) struct World {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) catalog: Catalog,
+}
+
+pub(super) fn name(table: &str) -> TableName {
+    TableName::parse(table, "metric").unwrap()
+}
+
+pub(super) fn row(key: &str, number: i64) -> Row {
+    (Some(key.to_owned()), number)
+}
+
+/// Rows with a key, a number, and the number as milliseconds.
+pub(super) fn batch(rows: &[Row]) -> RecordBatch {
+    let keys: StringArray = rows.iter().map(|(key, _)| key.clone()).collect();
+    let numbers: Int64Array = rows.iter().map(|(_, number)| Some(*number)).collect();
+    let times: TimestampMillisecondArray = rows.iter().map(|(_, number)| Some(*number)).collect();
+    RecordBatch::try_new(schema().to_arrow(), vec![Arc::new(keys), Arc::new(numbers), Arc::new(times.with_timezone("UTC"))])
+        .unwrap()
+}
+
+pub(super) fn keys(keys: &[Option<&str>]) -> RecordBatch {
+    let keys: StringArray = keys.iter().copied().collect();
+    RecordBatch::try_from_iter_with_nullable([("k", Arc::new(keys) as _, true)]).unwrap()
+}
+
+pub(super) fn schema() -> Schema {
+    let time = DataType::Timestamp(TimeUnit::Millisecond);
+    Schema { fields: vec![Field::new("k", DataType::String), Field::new("n", DataType::Int64), Field::new("t", time)] }
+}
+
+impl World {
+    pub(super) fn new(settings: Settings) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let world = Self { catalog: open(directory.path()).with_settings(settings), directory };
+        world.catalog.claim_owner(VERSION, 1).unwrap();
+        world
+    }
+
+    /// Upserts that rewrite below this many bytes.
+    pub(super) fn rewriting_below(bytes: u64) -> Self {
+        Self::new(Settings { rewrite_below: bytes, ..Settings::default() })
+    }
+
+    /// Another process' view of the same catalog.
+    pub(super) fn other(&self) -> Catalog {
+        open(self.directory.path())
+    }
+
+    pub(super) fn create(&self, table: &str, key: &[&str]) -> Table {
+        self.catalog.create(&create(table, key)).unwrap()
+    }
+
+    pub(super) fn read(&self, table: &str) -> Vec<Row> {
+        self.read_at(table, None)
+    }
+
+    pub(super) fn read_at(&self, table: &str, snapshot: Option<i64>) -> Vec<Row> {
+        let (_, batches) = read::scan(&self.catalog, &name(table), snapshot).unwrap();
+        let mut rows = Vec::new();
+        for batch in batches {
+            let batch = batch.unwrap();
+            let (keys, numbers) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
+            let times = batch.column(2).as_primitive::<TimestampMicrosecondType>();
+            for index in 0..batch.num_rows() {
+                assert_eq!(times.value(index), numbers.value(index) * 1000);
+                rows.push(((!keys.is_null(index)).then(|| keys.value(index).to_owned()), numbers.value(index)));
+            }
+        }
+        rows.sort();
+        rows
+    }
+
+    /// Stages changes and commits them as a checkpoint whose manifest hash is its number.
+    pub(super) fn commit(&self, table: &Table, checkpoint: u64, changes: Vec<Change>) -> CommitOutcome {
+        let commit = commit_of(table, checkpoint, stage(table, changes));
+        self.catalog.commit(&[commit], &fence(checkpoint)).unwrap().remove(0)
+    }
+
+    pub(super) fn summary(&self, table: &str) -> std::collections::HashMap<String, String> {
+        let table = self.catalog.require(&name(table)).unwrap();
+        let mut summary = table.metadata().current_snapshot().unwrap().summary().additional_properties.clone();
+        summary.insert("operation".into(), table.metadata().current_snapshot().unwrap().summary().operation.as_str().into());
+        summary
+    }
+}
+
+pub(super) fn open(directory: &std::path::Path) -> Catalog {
+    let url = format!("sqlite://{}/state/catalog.db", directory.display());
+    Catalog::open(&url, "kappa", &format!("file://{}/warehouse", directory.display())).unwrap()
+}
+
+pub(super) fn create(table: &str, key: &[&str]) -> CreateTable {
+    let primary_key = key.iter().map(|column| (*column).to_owned()).collect();
+    CreateTable { name: name(table), schema: schema(), primary_key, properties: BTreeMap::new() }
+}
+
+pub(super) fn stage(table: &Table, changes: Vec<Change>) -> Vec<StagedFile> {
+    let mut staging = IcebergStaging::new(table).unwrap();
+    changes.into_iter().try_for_each(|change| staging.write(change)).unwrap();
+    staging.prepare(Epoch(1)).unwrap()
+}
+
+pub(super) fn commit_of(table: &Table, checkpoint: u64, files: Vec<StagedFile>) -> TableCommit {
+    let primary_key = table.primary_key().unwrap();
+    let kind = if primary_key.is_empty() { CommitKind::Append } else { CommitKind::Upsert { primary_key } };
+    let summary = marker_summary(VERSION, "timeline-1", checkpoint, &format!("hash-{checkpoint}"));
+    TableCommit { table: table.name().clone(), table_uuid: table.uuid(), kind, files, summary }
+}
+
+pub(super) fn fence(checkpoint: u64) -> Fence {
+    Fence { version: VERSION.into(), owner: 1, checkpoint, recovering: false }
+}
+
+pub(super) fn upsert(rows: &[Row]) -> Change {
+    Change::Upsert(batch(rows))
+}
+
+pub(super) fn snapshot_of(outcome: &CommitOutcome) -> i64 {
+    match outcome {
+        CommitOutcome::Committed { snapshot_id, .. } => *snapshot_id,
+        CommitOutcome::AlreadyCommitted { .. } => panic!("{outcome:?}"),
+    }
+}
+
+/// Commits another writer's rows: a snapshot without a marker of this version.
+pub(super) fn foreign_commit(catalog: &Catalog, table: &str, checkpoint: u64, rows: &[Row]) -> Result<()> {
+    let table = catalog.require(&name(table)).unwrap();
+    let change = if table.primary_key().unwrap().is_empty() { Change::Append(batch(rows)) } else { upsert(rows) };
+    let mut commit = commit_of(&table, checkpoint, stage(&table, vec![change]));
+    commit.summary = marker_summary("foreign", "elsewhere", checkpoint, "x");
+    catalog.claim_owner("foreign", 1)?;
+    catalog.commit(&[commit], &Fence { version: "foreign".into(), owner: 1, checkpoint, recovering: false }).map(|_| ())
+}

@@ -1,0 +1,79 @@
+//! The model: a store in memory. Tests compare the real one with it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::{StateStore, StoreSize, Write};
+use crate::error::{Error, Result};
+
+type Families = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// A store in memory. Its checkpoints are JSON files; families come into being when they are written.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    families: Mutex<Families>,
+}
+
+impl MemoryStore {
+    /// Opens a checkpoint.
+    pub fn restore(directory: &Path) -> Result<Self> {
+        let path = directory.join("state.json");
+        let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let flat: Vec<(String, Vec<u8>, Vec<u8>)> =
+            serde_json::from_slice(&text).map_err(|e| Error::corruption("state", e.to_string()))?;
+        let mut families = Families::new();
+        for (family, key, value) in flat {
+            families.entry(family).or_default().insert(key, value);
+        }
+        Ok(Self { families: Mutex::new(families) })
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Families) -> T) -> T {
+        f(&mut self.families.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl StateStore for MemoryStore {
+    fn multi_get(&self, family: &str, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        Ok(self.with(|families| {
+            let family = families.get(family);
+            keys.iter().map(|key| family.and_then(|f| f.get(key)).cloned()).collect()
+        }))
+    }
+
+    fn write(&self, family: &str, changes: Vec<Write>) -> Result<()> {
+        self.with(|families| {
+            let family = families.entry(family.to_owned()).or_default();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => family.insert(key, value),
+                    None => family.remove(&key),
+                };
+            }
+        });
+        Ok(())
+    }
+
+    fn scan(&self, family: &str, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        self.with(|families| families.get(family).into_iter().flatten().try_for_each(|(k, v)| visit(k, v)))
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<()> {
+        std::fs::create_dir(directory).map_err(|e| Error::io("create", directory, e))?;
+        let flat: Vec<(String, Vec<u8>, Vec<u8>)> = self.with(|families| {
+            let rows = |(name, family): (&String, &BTreeMap<Vec<u8>, Vec<u8>>)| {
+                family.iter().map(|(k, v)| (name.clone(), k.clone(), v.clone())).collect::<Vec<_>>()
+            };
+            families.iter().flat_map(rows).collect()
+        });
+        let text = serde_json::to_vec(&flat).map_err(|e| Error::internal(e.to_string()))?;
+        let path = directory.join("state.json");
+        std::fs::write(&path, text).map_err(|e| Error::io("write", &path, e))
+    }
+
+    fn size(&self) -> StoreSize {
+        let bytes = self.with(|f| f.values().flatten().map(|(k, v)| (k.len() + v.len()) as u64).sum());
+        StoreSize { disk: 0, memory: bytes }
+    }
+}

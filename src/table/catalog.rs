@@ -1,0 +1,353 @@
+//! The catalog: which tables there are, and where their metadata is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use arrow::datatypes::SchemaRef;
+use iceberg::io::FileIO;
+use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
+use iceberg::{MetadataLocation, TableCreation};
+use uuid::Uuid;
+
+use super::expiry::Retention;
+use super::files;
+use super::io::Io;
+use super::marker::Marker;
+use super::name::TableName;
+use super::sql::{Database, Swap, Swapped};
+use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
+use crate::error::{Error, Result};
+use crate::plan::schema::Schema;
+use crate::time;
+
+/// Limits of the commit. The defaults suit production; tests make them small.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A table whose live data stays below this many bytes is rewritten by an upsert; a larger one gets position deletes.
+    pub rewrite_below: u64,
+    /// Above this many manifests the small ones are merged into one.
+    pub merge_manifests_above: usize,
+    /// From this many position delete files on, an upsert writes one that takes their place.
+    pub merge_deletes_at: usize,
+    /// How often a commit that lost to another writer is built again.
+    pub attempts: u32,
+    /// Which snapshots a commit forgets.
+    pub retention: Retention,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rewrite_below: 8 << 20,
+            merge_manifests_above: 100,
+            merge_deletes_at: 16,
+            attempts: 20,
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// A catalog of Iceberg tables in a SQLite database. Cheap to clone; clones share the connection.
+#[derive(Clone)]
+pub struct Catalog {
+    pub(super) io: Io,
+    pub(super) database: Arc<Database>,
+    pub(super) settings: Settings,
+    name: String,
+    warehouse: String,
+    /// The metadata last seen of each table, by its location: unchanged files are not parsed again.
+    seen: Arc<Mutex<HashMap<TableName, (String, Arc<TableMetadata>)>>>,
+}
+
+/// A table as it was when it was loaded.
+#[derive(Clone, Debug)]
+pub struct Table {
+    name: TableName,
+    metadata: Arc<TableMetadata>,
+    metadata_location: String,
+}
+
+/// What a new table is made of.
+#[derive(Clone, Debug)]
+pub struct CreateTable {
+    /// Its name.
+    pub name: TableName,
+    /// Its columns.
+    pub schema: Schema,
+    /// The key columns of an upsert table, in order; empty for an append table.
+    pub primary_key: Vec<String>,
+    /// Further table properties.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Catalog {
+    /// Opens the catalog at `sqlite://PATH` (relative to the working directory unless absolute) and creates it on first use.
+    ///
+    /// `name` is the `catalog_name` that all tools must agree on (kappa's default is `kappa`); new tables go under
+    /// `warehouse`, a `file://` URL.
+    pub fn open(url: &str, name: &str, warehouse: &str) -> Result<Self> {
+        let Some(path) = url.strip_prefix("sqlite://") else {
+            return Err(Error::config("unsupported_catalog", format!("catalog {url} is not of a kind this release opens"))
+                .hint("use sqlite://PATH"));
+        };
+        let io = Io::new()?;
+        let path = absolute(path)?;
+        let Some(warehouse_path) = warehouse.strip_prefix("file://") else {
+            return Err(Error::config(
+                "unsupported_warehouse",
+                format!("warehouse {warehouse} is not of a kind this release writes"),
+            )
+            .hint("use file://PATH"));
+        };
+        let warehouse = format!("file://{}", absolute(warehouse_path)?.display());
+        let database = Arc::new(Database::open(&io, &path, name)?);
+        Ok(Self { io, database, settings: Settings::default(), name: name.to_owned(), warehouse, seen: Arc::default() })
+    }
+
+    /// The same catalog with other limits.
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The catalog's name in the database.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The async door, for others who read this catalog's tables.
+    pub fn io(&self) -> &Io {
+        &self.io
+    }
+
+    /// The table of that name as it is now, or none.
+    pub fn load(&self, name: &TableName) -> Result<Option<Table>> {
+        let Some(location) = self.io.run(self.database.location(name))? else { return Ok(None) };
+        let seen = self.seen.lock().ok().and_then(|seen| seen.get(name).cloned());
+        let metadata = match seen {
+            Some((at, metadata)) if at == location => metadata,
+            _ => {
+                let path = files::path_of(&location)?;
+                let read = self.io.run(TableMetadata::read_from(&FileIO::new_with_fs(), &location));
+                let action = format!("read the metadata of table {name} at {}", path.display());
+                Arc::new(read.map_err(|error| iceberg_error(&action, error))?)
+            }
+        };
+        let table = Table { name: name.clone(), metadata, metadata_location: location };
+        self.remember(&table);
+        Ok(Some(table))
+    }
+
+    /// The table of that name, which must exist.
+    pub fn require(&self, name: &TableName) -> Result<Table> {
+        self.load(name)?
+            .ok_or_else(|| Error::refused("no_such_table", format!("there is no table {name}")).with("catalog", &self.name))
+    }
+
+    /// All tables of the catalog, in order. Names that kappa would not make are left out.
+    pub fn list(&self) -> Result<Vec<TableName>> {
+        let rows = self.io.run(self.database.list())?;
+        Ok(rows.iter().filter_map(|(namespace, table)| TableName::parse(table, namespace).ok()).collect())
+    }
+
+    /// Creates a table: Iceberg v2, unpartitioned, without rows.
+    pub fn create(&self, create: &CreateTable) -> Result<Table> {
+        let table = self.stage(create)?;
+        if self.io.run(self.database.insert(&create.name, &table.metadata_location))? {
+            self.remember(&table);
+            return Ok(table);
+        }
+        files::remove_quietly([&table.metadata_location]);
+        Err(Error::conflict("table_exists", format!("there is already a table or view {}", create.name))
+            .hint("choose another name, or replace it with --replace"))
+    }
+
+    /// Puts a fresh table in the place of `old`, under the same name, if `old` is still what the catalog has. The files of
+    /// the old one stay for the garbage collector.
+    pub fn replace(&self, old: &Table, create: &CreateTable) -> Result<Table> {
+        let table = self.stage(create)?;
+        let swap = Swap { name: old.name.clone(), from: old.metadata_location.clone(), to: table.metadata_location.clone() };
+        match self.io.run(self.database.swap(&[swap], None))? {
+            Swapped::Done => {
+                self.remember(&table);
+                Ok(table)
+            }
+            Swapped::Unknown(error) => Err(error),
+            Swapped::Lost(_) | Swapped::Fenced(_) => {
+                files::remove_quietly([&table.metadata_location]);
+                Err(changed(&old.name))
+            }
+        }
+    }
+
+    /// Takes the table out of the catalog if it is still as it was loaded. Its files stay for the garbage collector.
+    pub fn drop_table(&self, table: &Table) -> Result<()> {
+        if self.io.run(self.database.remove(&table.name, &table.metadata_location))? {
+            return Ok(());
+        }
+        Err(changed(&table.name))
+    }
+
+    /// Makes `owner` the owner of a version: commits of earlier owners are refused from now on. A later owner is a
+    /// conflict.
+    pub fn claim_owner(&self, version: &str, owner: u64) -> Result<()> {
+        let ours = sql_integer(owner)?;
+        let now = self.io.run(self.database.claim(version, ours))?;
+        if now == ours { Ok(()) } else { Err(fenced(version, ours, Some(now))) }
+    }
+
+    /// Writes the first metadata file of a table that no catalog names yet.
+    fn stage(&self, create: &CreateTable) -> Result<Table> {
+        let uuid = time::new_uuid();
+        let short = uuid.simple().to_string();
+        let short = short.get(..8).unwrap_or(&short);
+        let location = format!("{}/{}/{}-{short}", self.warehouse, create.name.namespace(), create.name.table());
+        let metadata = new_metadata(create, location.clone(), uuid)?;
+        files::create_directory(&files::path_of(&format!("{location}/data"))?)?;
+        let directory = files::path_of(&format!("{location}/metadata"))?;
+        files::create_directory(&directory)?;
+        let metadata_location = MetadataLocation::new_with_metadata(&location, &metadata).to_string();
+        write_metadata(&metadata, &metadata_location)?;
+        files::sync_directory(&directory)?;
+        Ok(Table { name: create.name.clone(), metadata: Arc::new(metadata), metadata_location })
+    }
+
+    pub(super) fn remember(&self, table: &Table) {
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.insert(table.name.clone(), (table.metadata_location.clone(), table.metadata.clone()));
+        }
+    }
+}
+
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Catalog>();
+};
+
+fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<TableMetadata> {
+    let iceberg_schema = schema::to_iceberg(&create.schema, &create.primary_key)?;
+    let key = serde_json::to_string(&create.primary_key).map_err(|error| Error::internal(error.to_string()))?;
+    let mut properties: HashMap<String, String> = create.properties.clone().into_iter().collect();
+    if !create.primary_key.is_empty() {
+        properties.insert(PRIMARY_KEY_PROPERTY.to_owned(), key);
+    }
+    properties.entry("write.parquet.compression-codec".to_owned()).or_insert_with(|| "zstd".to_owned());
+    properties.entry("write.metadata.previous-versions-max".to_owned()).or_insert_with(|| "100".to_owned());
+    let creation = TableCreation::builder()
+        .name(create.name.table().to_owned())
+        .location(location)
+        .schema(iceberg_schema)
+        .properties(properties)
+        .format_version(FormatVersion::V2)
+        .build();
+    let built = TableMetadataBuilder::from_table_creation(creation).and_then(|builder| builder.assign_uuid(uuid).build());
+    Ok(built.map_err(|error| iceberg_error(&format!("create table {}", create.name), error))?.metadata)
+}
+
+/// Writes a metadata file and makes its content durable.
+pub(super) fn write_metadata(metadata: &TableMetadata, location: &str) -> Result<()> {
+    let json = serde_json::to_vec(metadata).map_err(|error| Error::internal(format!("table metadata: {error}")))?;
+    files::write_durable(&files::path_of(location)?, &json)
+}
+
+fn absolute(path: &str) -> Result<PathBuf> {
+    let path = Path::new(path);
+    let whole = std::path::absolute(path).map_err(|error| Error::io("find", path, error))?;
+    if whole.components().any(|part| part == std::path::Component::ParentDir) {
+        // What lies above may be a link: only the file system knows where `..` leads.
+        files::create_directory(&whole)?;
+        return whole.canonicalize().map_err(|error| Error::io("find", path, error));
+    }
+    Ok(whole)
+}
+
+pub(super) fn sql_integer(value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(|_| Error::internal(format!("{value} does not fit the catalog")))
+}
+
+pub(super) fn fenced(version: &str, ours: i64, owner: Option<i64>) -> Error {
+    let taker = owner.map_or("nobody".to_owned(), |owner| format!("owner {owner}"));
+    Error::conflict("fenced", format!("version {version} now belongs to {taker}; this process is owner {ours}"))
+        .hint("another process took this version over: let it work, or stop it and run this again")
+        .retryable(false)
+}
+
+fn changed(name: &TableName) -> Error {
+    Error::conflict("table_changed", format!("table {name} was changed by another process")).hint("look again, then retry")
+}
+
+impl Table {
+    pub(super) fn at(name: TableName, metadata: Arc<TableMetadata>, metadata_location: String) -> Self {
+        Self { name, metadata, metadata_location }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &TableName {
+        &self.name
+    }
+
+    /// What tells it from an earlier or later table of the same name.
+    pub fn uuid(&self) -> Uuid {
+        self.metadata.uuid()
+    }
+
+    /// The URL of its directory.
+    pub fn location(&self) -> &str {
+        self.metadata.location().trim_end_matches('/')
+    }
+
+    /// The whole metadata.
+    pub fn metadata(&self) -> &TableMetadata {
+        &self.metadata
+    }
+
+    /// The URL of the metadata file.
+    pub fn metadata_location(&self) -> &str {
+        &self.metadata_location
+    }
+
+    /// The columns of its rows as kappa reads them.
+    pub fn schema(&self) -> Result<SchemaRef> {
+        Ok(schema::without_ids(&*schema::to_arrow(self.metadata.current_schema())?))
+    }
+
+    /// A table property.
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.metadata.properties().get(key).map(String::as_str)
+    }
+
+    /// The key columns; empty for an append table.
+    pub fn primary_key(&self) -> Result<Vec<String>> {
+        let Some(json) = self.property(PRIMARY_KEY_PROPERTY) else { return Ok(Vec::new()) };
+        serde_json::from_str(json).map_err(|error| {
+            Error::corruption("primary_key", format!("table {}: property {PRIMARY_KEY_PROPERTY} is {json:?}", self.name))
+                .source(error)
+        })
+    }
+
+    /// The newest snapshot.
+    pub fn current_snapshot_id(&self) -> Option<i64> {
+        self.metadata.current_snapshot_id()
+    }
+
+    /// What the summary of a snapshot (the newest if none is named) says under `key`, as `kappa.offsets`.
+    pub fn summary(&self, snapshot: Option<i64>, key: &str) -> Option<&str> {
+        let snapshot = match snapshot {
+            Some(id) => self.metadata.snapshot_by_id(id)?,
+            None => self.metadata.current_snapshot()?,
+        };
+        snapshot.summary().additional_properties.get(key).map(String::as_str)
+    }
+
+    /// The live rows by the newest summary: exact as long as only kappa wrote to the table.
+    pub fn row_count(&self) -> u64 {
+        let total = |key| self.summary(None, key).and_then(|total| total.parse::<u64>().ok()).unwrap_or(0);
+        total("total-records").saturating_sub(total("total-position-deletes"))
+    }
+
+    /// The newest checkpoint that the table holds, and its snapshot.
+    pub fn marker(&self) -> Option<(Marker, i64)> {
+        Marker::newest(&self.metadata)
+    }
+}

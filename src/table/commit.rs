@@ -1,0 +1,284 @@
+//! The commit: all tables of a checkpoint and the owner's row, by compare-and-swap, exactly once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use iceberg::spec::{DataFile, Operation};
+use uuid::Uuid;
+
+use super::catalog::{Catalog, Table, fenced, sql_integer};
+use super::datafile;
+use super::files;
+use super::live::{Live, manifests};
+use super::marker::{Decision, Facts, Marker, decide};
+use super::name::TableName;
+use super::snapshot::{self, Built, Change, Notes, build};
+use super::sql::{OwnerRow, Swap, Swapped};
+use crate::protocol::checkpoint::{StagedContent, StagedFile};
+use super::upsert::{self, Planned, Staged};
+use crate::error::{Error, Result};
+use crate::protocol::failpoint;
+use crate::time;
+
+/// Summary key: `adopted` if the snapshot holds the staged data files themselves, `copied` if it holds their rows.
+pub const STAGED: &str = "kappa.staged";
+
+/// Longest pause before a commit that lost is built again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How rows get into a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitKind {
+    /// They are added.
+    Append,
+    /// They take the place of rows with the same key.
+    Upsert {
+        /// The key columns, in the order of the table's key.
+        primary_key: Vec<String>,
+    },
+}
+
+/// What a checkpoint does to one table.
+#[derive(Clone, Debug)]
+pub struct TableCommit {
+    /// The table.
+    pub table: TableName,
+    /// The table that files were staged for: another one of the same name is a conflict.
+    pub table_uuid: Uuid,
+    /// How rows get in.
+    pub kind: CommitKind,
+    /// The staged files. None at all still makes a snapshot, so that the marker and the offsets advance.
+    pub files: Vec<StagedFile>,
+    /// The marker (`kappa.version`, `kappa.timeline`, `kappa.checkpoint`, `kappa.manifest`) and what else the snapshot's
+    /// summary says.
+    pub summary: BTreeMap<String, String>,
+}
+
+/// Who commits: asserted in the same transaction.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    /// The version.
+    pub version: String,
+    /// The token with which [`Catalog::claim_owner`] was called.
+    pub owner: u64,
+    /// The checkpoint, stored in the owner's row.
+    pub checkpoint: u64,
+    /// After a crash: checksums of large files are compared too.
+    pub recovering: bool,
+}
+
+/// What became of one table's commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// This call committed it.
+    Committed {
+        /// The new snapshot.
+        snapshot_id: i64,
+        /// Staged files that no snapshot names: they may be deleted once the checkpoint is recorded as confirmed.
+        released: Vec<String>,
+    },
+    /// An earlier call had.
+    AlreadyCommitted {
+        /// Its snapshot, if it is known.
+        snapshot_id: Option<i64>,
+        /// As above, as far as it is known.
+        released: Vec<String>,
+    },
+}
+
+/// One table of an attempt.
+enum Prepared {
+    Already(Option<i64>, Vec<String>),
+    Built(Box<Built>, Swap, Vec<String>),
+}
+
+enum Attempt {
+    Done(Vec<CommitOutcome>),
+    Lost(TableName),
+    Unknown(Error),
+}
+
+impl Catalog {
+    /// Commits a checkpoint to all its tables, or to none.
+    ///
+    /// Before each attempt the marker is looked for, so that a repeated call, or one after a lost reply, does nothing. A
+    /// foreign commit in between is no conflict: the change is built again on top of it.
+    ///
+    /// # Errors
+    /// `Conflict` if another owner took the version over (nothing moved), if a table was replaced, or if other writers win
+    /// too often; `Corruption` if a staged file is damaged or the table holds this checkpoint with other content;
+    /// `Unavailable` if the catalog does not answer: then the outcome is unknown, and the same call finds it out.
+    pub fn commit(&self, commits: &[TableCommit], fence: &Fence) -> Result<Vec<CommitOutcome>> {
+        commits.iter().try_for_each(|commit| check_names(commit, fence))?;
+        let mut last = None;
+        for attempt in 0..self.settings.attempts.max(1) {
+            if attempt > 0 {
+                std::thread::sleep(time::jitter(PAUSE));
+            }
+            let mut created = Vec::new();
+            match self.attempt(commits, fence, attempt == 0, &mut created) {
+                Ok(Attempt::Done(outcomes)) => return Ok(outcomes),
+                Ok(Attempt::Lost(table)) => {
+                    // Nothing moved, and that is known.
+                    files::remove_quietly(&created);
+                    let message = format!("table {table} kept changing under the commit");
+                    last = Some(Error::conflict("commit_lost", message).hint("stop other writers of this table, then retry"));
+                }
+                // The files stay: the catalog may name them. The next attempt looks for the marker.
+                Ok(Attempt::Unknown(error)) => last = Some(error),
+                Err(error) => {
+                    // Errors come from before the transaction, or from one that was rolled back.
+                    files::remove_quietly(&created);
+                    return Err(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::internal("a commit without an attempt")))
+    }
+
+    fn attempt(&self, commits: &[TableCommit], fence: &Fence, first: bool, created: &mut Vec<String>) -> Result<Attempt> {
+        let mut prepared = Vec::with_capacity(commits.len());
+        for commit in commits {
+            prepared.push(self.prepare(commit, fence, first, created)?);
+        }
+        failpoint::hit("K15");
+        let swaps: Vec<Swap> = prepared.iter().filter_map(Prepared::swap).cloned().collect();
+        let (owner, checkpoint) = (sql_integer(fence.owner)?, sql_integer(fence.checkpoint)?);
+        let row = OwnerRow { version: &fence.version, owner, checkpoint };
+        match self.io.run(self.database.swap(&swaps, Some(&row)))? {
+            Swapped::Done => {}
+            Swapped::Lost(table) => return Ok(Attempt::Lost(table)),
+            Swapped::Fenced(now) => return Err(fenced(&fence.version, owner, now)),
+            Swapped::Unknown(error) => return Ok(Attempt::Unknown(error)),
+        }
+        failpoint::hit("K16");
+        Ok(Attempt::Done(prepared.into_iter().map(|table| self.done(table)).collect()))
+    }
+
+    /// Looks whether the checkpoint is in the table; if not, writes the table's next state.
+    fn prepare(&self, commit: &TableCommit, fence: &Fence, first: bool, created: &mut Vec<String>) -> Result<Prepared> {
+        let base = self.require(&commit.table)?;
+        if base.uuid() != commit.table_uuid {
+            return Err(Error::conflict("table_replaced", format!("table {} was replaced by another one", commit.table))
+                .with("expected_uuid", commit.table_uuid)
+                .with("found_uuid", base.uuid())
+                .hint("the version that this process wrote is gone: stop it"));
+        }
+        snapshot::check_supported(&base)?;
+        let marker = marker_of(commit)?;
+        if let Decision::Already(snapshot_id) = decide(&Facts::of(base.metadata(), &marker), &marker)? {
+            let snapshot = snapshot_id.and_then(|id| base.metadata().snapshot_by_id(id));
+            let copied = snapshot.and_then(|snapshot| snapshot.summary().additional_properties.get(STAGED));
+            return Ok(Prepared::Already(snapshot_id, released(commit, copied.is_some_and(|staged| staged == "copied"))));
+        }
+        for file in &commit.files {
+            check_staged(file, &base, first && fence.recovering, first)?;
+        }
+        let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?;
+        let Planned { change, copied } = self.plan(commit, &base, &manifests, created)?;
+        let mut summary = commit.summary.clone();
+        summary.insert(STAGED.to_owned(), if copied { "copied" } else { "adopted" }.to_owned());
+        let notes = Notes { summary: &summary, properties: marker.properties() };
+        let built = build(&self.io, &base, manifests, &change, notes, &self.settings, created)?;
+        let to = built.table.metadata_location().to_owned();
+        let swap = Swap { name: commit.table.clone(), from: base.metadata_location().to_owned(), to };
+        Ok(Prepared::Built(Box::new(built), swap, released(commit, copied)))
+    }
+
+    fn plan(
+        &self,
+        commit: &TableCommit,
+        base: &Table,
+        manifests: &[iceberg::spec::ManifestFile],
+        created: &mut Vec<String>,
+    ) -> Result<Planned> {
+        let staged = staged(commit, base)?;
+        match &commit.kind {
+            CommitKind::Append if staged.keys.is_empty() => {
+                let change =
+                    Change { added: staged.data, added_deletes: vec![], removed: vec![], operation: Operation::Append };
+                Ok(Planned { change, copied: false })
+            }
+            CommitKind::Append => Err(Error::internal("deleted keys for an append table")),
+            CommitKind::Upsert { primary_key } => {
+                let live = if staged.keys.is_empty() { Live::default() } else { Live::load(&self.io, manifests)? };
+                upsert::plan(base, &live, staged, primary_key, &self.settings, created)
+            }
+        }
+    }
+
+    fn done(&self, prepared: Prepared) -> CommitOutcome {
+        match prepared {
+            Prepared::Already(snapshot_id, released) => CommitOutcome::AlreadyCommitted { snapshot_id, released },
+            Prepared::Built(built, _, released) => {
+                self.remember(&built.table);
+                files::remove_quietly(&built.expired_metadata);
+                CommitOutcome::Committed { snapshot_id: built.snapshot_id, released }
+            }
+        }
+    }
+}
+
+impl Prepared {
+    fn swap(&self) -> Option<&Swap> {
+        match self {
+            Self::Already(..) => None,
+            Self::Built(_, swap, _) => Some(swap),
+        }
+    }
+}
+
+fn marker_of(commit: &TableCommit) -> Result<Marker> {
+    Marker::read(|key| commit.summary.get(key))
+        .ok_or_else(|| Error::internal(format!("commit to {} without a whole marker", commit.table)))
+}
+
+fn check_names(commit: &TableCommit, fence: &Fence) -> Result<()> {
+    let marker = marker_of(commit)?;
+    if marker.version == fence.version && marker.checkpoint == fence.checkpoint {
+        return Ok(());
+    }
+    Err(Error::internal(format!("commit to {} under the fence of another version or checkpoint", commit.table)))
+}
+
+/// A staged file must lie under its table, and be there as it was written. Content is compared in the first attempt only.
+fn check_staged(file: &StagedFile, table: &Table, thorough: bool, first: bool) -> Result<()> {
+    if !file.path.starts_with(&format!("{}/data/", table.location())) {
+        return Err(Error::corruption("staged_file", format!("staged file {} is not of table {}", file.path, table.name())));
+    }
+    if first { files::verify(&file.path, file.bytes, file.checksum, thorough) } else { Ok(()) }
+}
+
+fn staged(commit: &TableCommit, table: &Table) -> Result<Staged> {
+    let mut staged = Staged { data: Vec::new(), keys: Vec::new() };
+    for file in &commit.files {
+        match file.content {
+            StagedContent::Data => staged.data.push(data_file(file, table)?),
+            StagedContent::DeletedKeys => staged.keys.push(file.path.clone()),
+        }
+    }
+    Ok(staged)
+}
+
+fn data_file(file: &StagedFile, table: &Table) -> Result<DataFile> {
+    let described = datafile::from_json(&file.data_file, table.metadata().current_schema())?;
+    let same = described.file_path() == file.path
+        && described.file_size_in_bytes() == file.bytes
+        && described.record_count() == file.rows;
+    if same {
+        return Ok(described);
+    }
+    Err(Error::corruption("staged_file", format!("the description of staged file {} is not of it", file.path)))
+}
+
+fn released(commit: &TableCommit, copied: bool) -> Vec<String> {
+    let free = |file: &&StagedFile| copied || file.content == StagedContent::DeletedKeys;
+    commit.files.iter().filter(free).map(|file| file.path.clone()).collect()
+}
+
+/// The marker keys of a summary, for callers that build one.
+pub fn marker_summary(version: &str, timeline: &str, checkpoint: u64, manifest: &str) -> BTreeMap<String, String> {
+    let marker = Marker { version: version.into(), timeline: timeline.into(), checkpoint, manifest: manifest.into() };
+    let properties: HashMap<String, String> = marker.properties();
+    properties.into_iter().collect()
+}

@@ -1,0 +1,92 @@
+//! Which snapshots a table may forget. A pure decision: without it a job with short checkpoints would grow a metadata file
+//! without end.
+//!
+//! Forgetting is of metadata only: files are deleted by the garbage collector, which knows what else names them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use iceberg::spec::TableMetadata;
+
+use crate::error::{Error, Result};
+
+/// How long snapshots stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// All of them.
+    pub all: Duration,
+    /// After that, the last of each hour.
+    pub hourly: Duration,
+    /// Snapshots go in groups of at least this many, since each time rewrites the history.
+    pub at_least: usize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { all: Duration::from_secs(3600), hourly: Duration::from_secs(7 * 24 * 3600), at_least: 16 }
+    }
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// The snapshots of `metadata` that may go at `now` (milliseconds since 1970 UTC). Those that a branch or tag names stay.
+pub(super) fn expired(metadata: &TableMetadata, retention: &Retention, now: i64) -> Result<Vec<i64>> {
+    let snapshots: Vec<(i64, i64)> =
+        metadata.snapshots().map(|snapshot| (snapshot.timestamp_ms(), snapshot.snapshot_id())).collect();
+    let gone = choose(snapshots.clone(), &HashSet::new(), retention, now);
+    if gone.len() < retention.at_least {
+        return Ok(Vec::new());
+    }
+    Ok(choose(snapshots, &named(metadata)?, retention, now))
+}
+
+/// The snapshots that branches and tags name. The metadata does not tell them but in its JSON form.
+fn named(metadata: &TableMetadata) -> Result<HashSet<i64>> {
+    let json = serde_json::to_value(metadata).map_err(|error| Error::internal(format!("table metadata: {error}")))?;
+    let refs = json.get("refs").and_then(serde_json::Value::as_object).into_iter().flatten();
+    let refs = refs.filter_map(|(_, reference)| reference.get("snapshot-id").and_then(serde_json::Value::as_i64));
+    Ok(refs.chain(metadata.current_snapshot_id()).collect())
+}
+
+/// Of (time, snapshot) pairs those that may go.
+fn choose(mut snapshots: Vec<(i64, i64)>, named: &HashSet<i64>, retention: &Retention, now: i64) -> Vec<i64> {
+    snapshots.sort_unstable();
+    let age = |time: i64| now.saturating_sub(time);
+    let (all, hourly) = (retention.all.as_millis() as i64, retention.hourly.as_millis() as i64);
+    let mut gone = Vec::new();
+    for (index, (time, id)) in snapshots.iter().enumerate() {
+        let next = snapshots.get(index + 1).map(|(time, _)| *time);
+        let last_of_hour = next.is_none_or(|next| next.div_euclid(HOUR_MS) != time.div_euclid(HOUR_MS));
+        let stays = age(*time) <= all || (age(*time) <= hourly && last_of_hour) || named.contains(id);
+        if !stays {
+            gone.push(*id);
+        }
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_the_last_hour_and_one_an_hour_before_stay() {
+        let retention = Retention::default();
+        let now = 1000 * HOUR_MS + HOUR_MS / 2;
+        // One a minute for ten days.
+        let snapshots: Vec<(i64, i64)> = (0..14_400).map(|minute| (now - minute * 60_000, minute)).collect();
+        let gone: HashSet<i64> = choose(snapshots, &HashSet::from([14_399]), &retention, now).into_iter().collect();
+        let kept: Vec<i64> = (0..14_400).filter(|minute| !gone.contains(minute)).collect();
+        assert_eq!(kept[..61], (0..=60).collect::<Vec<_>>());
+        // The last minute of each full hour: 31 minutes ago, then 91, 151 …
+        assert_eq!(kept[61..64], [91, 151, 211]);
+        assert_eq!(kept.len(), 61 + 167 + 1);
+        assert_eq!(kept.last(), Some(&14_399));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_expires_nothing() {
+        let snapshots = vec![(5 * HOUR_MS, 1), (6 * HOUR_MS, 2)];
+        assert!(choose(snapshots, &HashSet::new(), &Retention::default(), 0).is_empty());
+    }
+}

@@ -1,0 +1,156 @@
+//! What a snapshot holds: its live files, and the rows of them that are deleted.
+
+use std::collections::HashMap;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use iceberg::io::FileIO;
+use iceberg::metadata_columns::{delete_file_path_field, delete_file_pos_field};
+use iceberg::spec::{
+    DataContentType, DataFile, DataFileFormat, FormatVersion, ManifestContentType, ManifestEntryRef, ManifestFile,
+    ManifestList, Snapshot,
+};
+use roaring::RoaringTreemap;
+
+use super::files::path_of;
+use super::io::Io;
+use super::scan::RowReader;
+use super::{iceberg_error, schema};
+use crate::error::{Error, Result};
+
+/// Deleted row positions of data files, by the file's URL.
+pub type Positions = HashMap<String, RoaringTreemap>;
+
+/// A file of the table, with what its manifest entry says about its age.
+#[derive(Clone, Debug)]
+pub struct LiveFile {
+    /// The file.
+    pub file: DataFile,
+    /// The snapshot that added it.
+    pub snapshot_id: i64,
+    /// Its data sequence number: deletes of the same or a later number apply to it.
+    pub sequence: i64,
+    /// The sequence number of the commit that added the file.
+    pub file_sequence: i64,
+}
+
+impl LiveFile {
+    fn from_entry(entry: &ManifestEntryRef) -> Result<Self> {
+        let age = entry.snapshot_id.zip(entry.sequence_number).zip(entry.file_sequence_number);
+        let Some(((snapshot_id, sequence), file_sequence)) = age else {
+            let message = format!("manifest entry of {} has no sequence number", entry.file_path());
+            return Err(Error::corruption("manifest", message));
+        };
+        Ok(Self { file: entry.data_file.clone(), snapshot_id, sequence, file_sequence })
+    }
+}
+
+/// The live files of a snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// Data files.
+    pub data: Vec<LiveFile>,
+    /// Position delete files.
+    pub deletes: Vec<LiveFile>,
+}
+
+/// The manifests of a snapshot; none without a snapshot.
+pub fn manifests(snapshot: Option<&Snapshot>) -> Result<Vec<ManifestFile>> {
+    let Some(snapshot) = snapshot else { return Ok(Vec::new()) };
+    let path = path_of(snapshot.manifest_list())?;
+    let bytes = std::fs::read(&path).map_err(|error| Error::io("read manifest list", &path, error))?;
+    // Version 2 reads the list by the schema in the file, which suits a list of version 1 as well.
+    let list = ManifestList::parse_with_version(&bytes, FormatVersion::V2)
+        .map_err(|error| iceberg_error(&format!("read manifest list {}", path.display()), error))?;
+    Ok(list.consume_entries().into_iter().collect())
+}
+
+/// The live entries of a manifest.
+pub fn live_entries(io: &Io, manifest: &ManifestFile) -> Result<Vec<LiveFile>> {
+    let loaded = io
+        .run(manifest.load_manifest(&FileIO::new_with_fs()))
+        .map_err(|error| iceberg_error(&format!("read manifest {}", manifest.manifest_path), error))?;
+    loaded.entries().iter().filter(|entry| entry.is_alive()).map(LiveFile::from_entry).collect()
+}
+
+impl Live {
+    /// Loads the live files that `manifests` list. Files that kappa cannot read are refused.
+    pub fn load(io: &Io, manifests: &[ManifestFile]) -> Result<Self> {
+        let mut live = Self::default();
+        for manifest in manifests.iter().filter(|manifest| manifest.has_added_files() || manifest.has_existing_files()) {
+            let files = live_entries(io, manifest)?;
+            files.iter().try_for_each(|entry| check_readable(&entry.file))?;
+            match manifest.content {
+                ManifestContentType::Data => live.data.extend(files),
+                ManifestContentType::Deletes => live.deletes.extend(files),
+            }
+        }
+        Ok(live)
+    }
+
+    /// Bytes of data that are live, about: a file counts by the share of its rows that is not deleted.
+    pub fn bytes(&self, positions: &Positions) -> u64 {
+        let live = |entry: &LiveFile| {
+            let rows = entry.file.record_count().max(1);
+            let deleted = positions.get(entry.file.file_path()).map_or(0, RoaringTreemap::len);
+            let bytes = u128::from(entry.file.file_size_in_bytes()) * u128::from(rows.saturating_sub(deleted));
+            (bytes / u128::from(rows)) as u64
+        };
+        self.data.iter().map(live).sum()
+    }
+
+    /// Reads the position delete files. Positions in files that are not live any more are left out.
+    pub fn positions(&self) -> Result<Positions> {
+        let sequences: HashMap<&str, i64> = self.data.iter().map(|entry| (entry.file.file_path(), entry.sequence)).collect();
+        let mut positions = Positions::new();
+        for delete in &self.deletes {
+            read_deletes(delete, &sequences, &mut positions)?;
+        }
+        Ok(positions)
+    }
+}
+
+/// The columns of a position delete file.
+pub(crate) fn delete_schema() -> Result<arrow::datatypes::SchemaRef> {
+    let fields = [delete_file_path_field(), delete_file_pos_field()];
+    let fields = fields.into_iter().map(|field| schema::to_arrow_field(field)).collect::<Result<Vec<_>>>()?;
+    Ok(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)))
+}
+
+fn read_deletes(delete: &LiveFile, sequences: &HashMap<&str, i64>, positions: &mut Positions) -> Result<()> {
+    for batch in RowReader::open(delete.file.file_path(), &delete_schema()?, None)? {
+        let batch = batch?;
+        let paths = batch.column(0).as_string::<i32>();
+        let rows = batch.column(1).as_primitive::<Int64Type>();
+        // The file is sorted by path: look a path up once per run of it.
+        let mut current: Option<(&str, bool)> = None;
+        for (path, row) in paths.iter().flatten().zip(rows.values()) {
+            if current.is_none_or(|(last, _)| last != path) {
+                let applies = sequences.get(path).is_some_and(|sequence| *sequence <= delete.sequence);
+                if applies && !positions.contains_key(path) {
+                    positions.insert(path.to_owned(), RoaringTreemap::new());
+                }
+                current = Some((path, applies));
+            }
+            if current.is_some_and(|(_, applies)| applies) {
+                if let Some(deleted) = positions.get_mut(path) {
+                    deleted.insert(row.unsigned_abs());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_readable(file: &DataFile) -> Result<()> {
+    let refuse = |what: &str| {
+        Err(Error::refused("unsupported_file", format!("{} is {what}, which kappa does not read", file.file_path()))
+            .hint("rewrite the table with the engine that wrote it"))
+    };
+    match (file.content_type(), file.file_format()) {
+        (DataContentType::EqualityDeletes, _) => refuse("an equality delete file"),
+        (DataContentType::PositionDeletes, DataFileFormat::Puffin) => refuse("a deletion vector"),
+        (_, DataFileFormat::Parquet) => Ok(()),
+        (_, format) => refuse(&format!("a file of format {format}")),
+    }
+}

@@ -1,0 +1,243 @@
+//! Rows that take the place of others: a small table is rewritten, a larger one gets position deletes. Both are made at
+//! commit against the actual base, never ahead of it.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use hashbrown::HashSet;
+use iceberg::spec::{DataContentType, DataFile, Operation};
+use roaring::RoaringTreemap;
+
+use super::catalog::{Settings, Table};
+use super::datafile::ParquetFile;
+use super::live::{Live, LiveFile, Positions, delete_schema};
+use super::prune::KeyRange;
+use super::scan::RowReader;
+use super::snapshot::Change;
+use super::{files, schema};
+use crate::error::{Error, Result};
+use crate::time;
+
+/// Rows of a position delete file that are made at a time.
+const DELETE_BATCH: usize = 64 << 10;
+
+/// The files that a checkpoint staged for an upsert.
+pub(super) struct Staged {
+    pub(super) data: Vec<DataFile>,
+    /// URLs of files of keys whose earlier rows go away.
+    pub(super) keys: Vec<String>,
+}
+
+/// What becomes of the table, and whether the staged rows were copied rather than taken over.
+pub(super) struct Planned {
+    pub(super) change: Change,
+    pub(super) copied: bool,
+}
+
+/// Decides how the staged rows get into a table that holds `live`, and writes the files for it.
+pub(super) fn plan(
+    table: &Table,
+    live: &Live,
+    staged: Staged,
+    primary_key: &[String],
+    settings: &Settings,
+    created: &mut Vec<String>,
+) -> Result<Planned> {
+    if live.data.is_empty() || staged.keys.is_empty() {
+        let change = Change { added: staged.data, added_deletes: vec![], removed: vec![], operation: Operation::Append };
+        return Ok(Planned { change, copied: false });
+    }
+    let schema = schema::to_arrow(table.metadata().current_schema())?;
+    let mut keys = Keys::read(&staged.keys, key_schema(&schema, primary_key)?)?;
+    let positions = live.positions()?;
+    let new_bytes: u64 = staged.data.iter().map(DataFile::file_size_in_bytes).sum();
+    if live.bytes(&positions) + new_bytes < settings.rewrite_below {
+        let rewritten = rewrite(table, live, &positions, &staged, &schema, &mut keys, created)?;
+        let removed = live.data.iter().chain(&live.deletes).cloned().collect();
+        let change = Change { added: rewritten, added_deletes: vec![], removed, operation: Operation::Overwrite };
+        return Ok(Planned { change, copied: true });
+    }
+    let ids =
+        primary_key.iter().filter_map(|name| table.metadata().current_schema().field_id_by_name(name)).collect::<Vec<_>>();
+    let range = |url: &String| KeyRange::read(url, &ids, table.metadata().current_schema());
+    let ranges = staged.keys.iter().map(range).collect::<Result<Vec<_>>>()?;
+    let found = locate(live, &positions, &mut keys, &ranges)?;
+    let (added_deletes, removed) = delete(table, live, positions, found, settings, created)?;
+    let change = Change { added: staged.data, added_deletes, removed, operation: Operation::Overwrite };
+    Ok(Planned { change, copied: false })
+}
+
+fn key_schema(schema: &SchemaRef, primary_key: &[String]) -> Result<SchemaRef> {
+    let field = |name: &String| {
+        let field =
+            schema.field_with_name(name).map_err(|_| Error::internal(format!("key column {name} is not in the table")))?;
+        Ok(field.clone())
+    };
+    Ok(Arc::new(ArrowSchema::new(primary_key.iter().map(field).collect::<Result<Vec<_>>>()?)))
+}
+
+/// A set of keys; null is a key like any other.
+struct Keys {
+    schema: SchemaRef,
+    converter: RowConverter,
+    keys: HashSet<Box<[u8]>>,
+}
+
+impl Keys {
+    fn read(urls: &[String], schema: SchemaRef) -> Result<Self> {
+        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        let mut keys = Self { schema, converter: RowConverter::new(fields)?, keys: HashSet::new() };
+        for url in urls {
+            for batch in RowReader::open(url, &keys.schema, None)? {
+                let rows = keys.converter.convert_columns(batch?.columns())?;
+                for row in &rows {
+                    if !keys.keys.contains(row.as_ref()) {
+                        keys.keys.insert(row.as_ref().into());
+                    }
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    /// For each row whether its key, in these columns, is in the set.
+    fn contains(&mut self, columns: &[ArrayRef]) -> Result<Vec<bool>> {
+        let rows = self.converter.convert_columns(columns)?;
+        Ok(rows.iter().map(|row| self.keys.contains(row.as_ref())).collect())
+    }
+
+    fn columns(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let column = |name: &String| batch.column_by_name(name).cloned();
+        let columns = self.schema.fields().iter().map(|field| column(field.name())).collect::<Option<Vec<_>>>();
+        columns.ok_or_else(|| Error::internal("rows of the table lack its key"))
+    }
+}
+
+/// Writes the live rows whose keys stay and the staged rows into one file; none if no row is left.
+fn rewrite(
+    table: &Table,
+    live: &Live,
+    positions: &Positions,
+    staged: &Staged,
+    schema: &SchemaRef,
+    keys: &mut Keys,
+    created: &mut Vec<String>,
+) -> Result<Vec<DataFile>> {
+    let url = new_data_url(table, "");
+    created.push(url.clone());
+    let mut output = ParquetFile::create(&url, schema)?;
+    let mut rows = 0;
+    for entry in &live.data {
+        let path = entry.file.file_path();
+        for batch in RowReader::open(path, schema, positions.get(path))? {
+            let batch = batch?;
+            let stays: BooleanArray = keys.contains(&keys.columns(&batch)?)?.into_iter().map(|gone| Some(!gone)).collect();
+            let batch = filter_record_batch(&batch, &stays)?;
+            rows += batch.num_rows();
+            output.write(&batch)?;
+        }
+    }
+    for file in &staged.data {
+        for batch in RowReader::open(file.file_path(), schema, None)? {
+            let batch = batch?;
+            rows += batch.num_rows();
+            output.write(&batch)?;
+        }
+    }
+    let finished = output.finish()?;
+    if rows == 0 {
+        files::remove_quietly([&url]);
+        return Ok(Vec::new());
+    }
+    sync_data(table)?;
+    Ok(vec![finished.data_file(table.metadata().current_schema(), DataContentType::Data)?])
+}
+
+/// Finds the live rows that have one of the keys, by reading the key columns of every data file that may hold one.
+///
+/// This is the seam for a key index: a cache that is stamped with the base snapshot may answer instead.
+fn locate(live: &Live, positions: &Positions, keys: &mut Keys, ranges: &[KeyRange]) -> Result<Positions> {
+    let mut found = Positions::new();
+    for entry in live.data.iter().filter(|entry| ranges.iter().any(|range| range.may_meet(&entry.file))) {
+        let path = entry.file.file_path();
+        let deleted = positions.get(path);
+        let mut hits = RoaringTreemap::new();
+        let mut row = 0_u64;
+        for batch in RowReader::open(path, &keys.schema.clone(), None)? {
+            let batch = batch?;
+            for hit in keys.contains(batch.columns())? {
+                if hit && !deleted.is_some_and(|deleted| deleted.contains(row)) {
+                    hits.insert(row);
+                }
+                row += 1;
+            }
+        }
+        if !hits.is_empty() {
+            found.insert(path.to_owned(), hits);
+        }
+    }
+    Ok(found)
+}
+
+/// Writes position deletes for what was found. Once there are many delete files, one that holds all positions takes their
+/// place, and data files without live rows go.
+fn delete(
+    table: &Table,
+    live: &Live,
+    mut positions: Positions,
+    found: Positions,
+    settings: &Settings,
+    created: &mut Vec<String>,
+) -> Result<(Vec<DataFile>, Vec<LiveFile>)> {
+    if found.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    if live.deletes.len() < settings.merge_deletes_at {
+        return Ok((vec![write_deletes(table, found, created)?], Vec::new()));
+    }
+    for (path, hits) in found {
+        *positions.entry(path).or_default() |= hits;
+    }
+    let mut removed = live.deletes.clone();
+    for entry in &live.data {
+        let path = entry.file.file_path();
+        if positions.get(path).is_some_and(|deleted| deleted.len() >= entry.file.record_count()) {
+            positions.remove(path);
+            removed.push(entry.clone());
+        }
+    }
+    let added = if positions.is_empty() { Vec::new() } else { vec![write_deletes(table, positions, created)?] };
+    Ok((added, removed))
+}
+
+fn write_deletes(table: &Table, positions: Positions, created: &mut Vec<String>) -> Result<DataFile> {
+    let url = new_data_url(table, "-deletes");
+    created.push(url.clone());
+    let schema = delete_schema()?;
+    let mut output = ParquetFile::create(&url, &schema)?;
+    let mut sorted: Vec<(String, RoaringTreemap)> = positions.into_iter().collect();
+    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    for (path, rows) in &sorted {
+        let mut rows = rows.iter().map(|row| row as i64).peekable();
+        while rows.peek().is_some() {
+            let chunk: Int64Array = rows.by_ref().take(DELETE_BATCH).map(Some).collect();
+            let paths = StringArray::from_iter_values(std::iter::repeat_n(path, chunk.len()));
+            output.write(&RecordBatch::try_new(schema.clone(), vec![Arc::new(paths), Arc::new(chunk)])?)?;
+        }
+    }
+    let finished = output.finish()?;
+    sync_data(table)?;
+    finished.data_file(table.metadata().current_schema(), DataContentType::PositionDeletes)
+}
+
+/// The URL of a new file of the table.
+pub(crate) fn new_data_url(table: &Table, suffix: &str) -> String {
+    format!("{}/data/{}{suffix}.parquet", table.location(), time::new_ordered_uuid())
+}
+
+fn sync_data(table: &Table) -> Result<()> {
+    files::sync_directory(&files::path_of(&format!("{}/data", table.location()))?)
+}
