@@ -175,13 +175,13 @@ fn unicode_escape(text: &[u8], at: usize) -> Scan<(char, usize)> {
     if let Some(character) = char::from_u32(first) {
         return Ok((character, at + 6));
     }
-    if first < 0xDC00 && byte(text, at + 6) == b'\\' && byte(text, at + 7) == b'u' {
-        if let Some(second @ 0xDC00..=0xDFFF) = hex4(text, at + 8) {
-            let code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-            if let Some(character) = char::from_u32(code) {
-                return Ok((character, at + 12));
-            }
-        }
+    if first < 0xDC00
+        && byte(text, at + 6) == b'\\'
+        && byte(text, at + 7) == b'u'
+        && let Some(second @ 0xDC00..=0xDFFF) = hex4(text, at + 8)
+        && let Some(character) = char::from_u32(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00))
+    {
+        return Ok((character, at + 12));
     }
     Fault::syntax(at, "half of a surrogate pair is no character")
 }
