@@ -122,7 +122,7 @@ fn supervise(
         sources: prepared.sources.clone(),
         events: events.clone(),
     };
-    let work = coordinator.dir.work(coordinator.last.manifest.owner);
+    let (dir, owner) = (coordinator.dir.clone(), coordinator.last.manifest.owner);
     let outcome = std::thread::scope(|scope| {
         let (stop, stopped) = unbounded::<()>();
         scope.spawn(move || monitor.run(&stopped));
@@ -133,10 +133,9 @@ fn supervise(
     for worker in workers {
         let _ = worker.join();
     }
+    let (ending, last) = outcome.map_err(|error| dir.explain(error, owner))?;
     // The running state is a copy: what counts is in the checkpoints.
-    let removed = crate::checkpoint::store::remove_directory(&work);
-    let (ending, last) = outcome?;
-    removed?;
+    crate::checkpoint::store::remove_directory(&dir.work(owner))?;
     finish(prepared, options, ending, &last.manifest, &watched, began, &events)
 }
 
@@ -216,7 +215,8 @@ fn started(prepared: &Prepared, version: &OwnedVersion) -> Event {
     let manifest = &version.last.manifest;
     let topics = manifest.sources.iter().zip(&prepared.sources).map(|(state, source)| {
         let extents = source.partitions().unwrap_or_default();
-        let end = |partition: &i32| extents.iter().find(|extent| extent.partition.0 == *partition).map_or(0, |extent| extent.end.0);
+        let end =
+            |partition: &i32| extents.iter().find(|extent| extent.partition.0 == *partition).map_or(0, |extent| extent.end.0);
         let left = state.partitions.iter().map(|(id, p)| (p.end.map_or_else(|| end(id), |end| end.0) - p.next.0).max(0) as u64);
         StartedTopic {
             topic: state.topic.clone(),

@@ -223,8 +223,11 @@ impl Manifest {
             return Err(damaged("not a manifest"));
         };
         if format.parse() != Ok(FORMAT) {
-            return Err(Error::refused("manifest_format", format!("the manifest has format {format}, this release reads {FORMAT}"))
-                .hint("use the release that wrote it, or a newer one"));
+            return Err(Error::refused(
+                "manifest_format",
+                format!("the manifest has format {format}, this release reads {FORMAT}"),
+            )
+            .hint("use the release that wrote it, or a newer one"));
         }
         if length.parse() != Ok(body.len()) {
             return Err(damaged("its length is wrong"));
@@ -247,7 +250,13 @@ impl Manifest {
             if counts.read != sum {
                 return Err(Error::internal(format!(
                     "the account of {} does not add up: {} read, but {sum} = {} bad + {} below floor + {} late + {} filtered + {} used",
-                    output.table, counts.read, counts.bad, counts.below_floor, counts.late_dropped, output.filtered, output.used
+                    output.table,
+                    counts.read,
+                    counts.bad,
+                    counts.below_floor,
+                    counts.late_dropped,
+                    output.filtered,
+                    output.used
                 )));
             }
         }

@@ -51,7 +51,8 @@ fn start_of(spec: &SourceSpec, source: &dyn LogSource, extent: &PartitionExtent,
         Position::Offsets(offsets) => {
             let start = offsets.get(&extent.partition).copied().unwrap_or(extent.start);
             if start < extent.start || start > extent.end {
-                let message = format!("partition {} holds offsets {} to {}, not {start}", extent.partition, extent.start, extent.end);
+                let message =
+                    format!("partition {} holds offsets {} to {}, not {start}", extent.partition, extent.start, extent.end);
                 return Err(Error::refused("offset_out_of_range", message)
                     .with("topic", &spec.read.topic)
                     .hint("name an offset that is there, or --from earliest"));
@@ -88,11 +89,14 @@ pub fn check_resumable(stored: &SourceState, source: &Arc<dyn LogSource>) -> Res
         };
         if state.next < extent.start {
             let lost = extent.start.0 - state.next.0;
-            return Err(Error::refused("retention_gap", format!("{lost} records of topic {topic} are gone before they were read"))
-                .with("partition", partition)
-                .with("position", state.next)
-                .with("log_start", extent.start)
-                .hint("reprocess what is left into a new table, and give the topic a longer retention"));
+            return Err(Error::refused(
+                "retention_gap",
+                format!("{lost} records of topic {topic} are gone before they were read"),
+            )
+            .with("partition", partition)
+            .with("position", state.next)
+            .with("log_start", extent.start)
+            .hint("reprocess what is left into a new table, and give the topic a longer retention"));
         }
         if state.next > extent.end {
             return Err(Error::refused("log_truncated", format!("topic {topic} ends before the position of this version"))

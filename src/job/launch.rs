@@ -149,11 +149,8 @@ fn open_state(version: &OwnedVersion, families: &[String], memory: usize) -> Res
 fn make_links(workers: usize, wakers: &Wakers) -> Vec<Links> {
     let (partials, distinct, tallies) = (edge(workers, wakers), edge(workers, wakers), edge(workers, wakers));
     let link = |((partials, distinct), tallies): ((_, _), _)| {
-        let ((partials, partials_in), (distinct, distinct_in), (tallies, tallies_in)): (
-            (_, Vec<_>),
-            (_, Vec<_>),
-            (_, Vec<_>),
-        ) = (partials, distinct, tallies);
+        let ((partials, partials_in), (distinct, distinct_in), (tallies, tallies_in)): ((_, Vec<_>), (_, Vec<_>), (_, Vec<_>)) =
+            (partials, distinct, tallies);
         let groups_in = Aligner::new(partials_in.into_iter().chain(tallies_in).collect());
         Links { partials, distinct, tallies, values_in: Aligner::new(distinct_in), groups_in }
     };

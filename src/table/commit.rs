@@ -14,9 +14,9 @@ use super::marker::{Decision, Facts, Marker, decide};
 use super::name::TableName;
 use super::snapshot::{self, Built, Change, Notes, build};
 use super::sql::{OwnerRow, Swap, Swapped};
-use crate::protocol::checkpoint::{StagedContent, StagedFile};
 use super::upsert::{self, Planned, Staged};
 use crate::error::{Error, Result};
+use crate::protocol::checkpoint::{StagedContent, StagedFile};
 use crate::protocol::failpoint;
 use crate::time;
 
