@@ -145,11 +145,21 @@ fn string_rest(text: &[u8], mut at: usize) -> Scan<(usize, bool)> {
 
 /// Checks the UTF-8 from `at` up to the next byte that could end the string or start an escape.
 fn multibyte_run(text: &[u8], at: usize) -> Scan<usize> {
-    let rest = text.get(at..).unwrap_or_default();
-    let len = rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20).unwrap_or(rest.len());
-    let run = &rest[..len];
+    let mut end = at;
+    loop {
+        let word = load8(text, end);
+        // As in `special`, but bytes that are not ASCII are no reason to stop.
+        let (quote, backslash) = (word ^ (LOW * b'"' as u64), word ^ (LOW * b'\\' as u64));
+        let marks = quote.wrapping_sub(LOW) & !quote | backslash.wrapping_sub(LOW) & !backslash;
+        let marks = (marks | word.wrapping_sub(LOW * 0x20) & !word) & HIGH;
+        end += (marks.trailing_zeros() / 8) as usize;
+        if marks != 0 {
+            break;
+        }
+    }
+    let run = text.get(at..end).unwrap_or_default();
     if simdutf8::basic::from_utf8(run).is_ok() {
-        return Ok(at + len);
+        return Ok(end);
     }
     let valid = std::str::from_utf8(run).err().map_or(0, |error| error.valid_up_to());
     Fault::syntax(at + valid, "not UTF-8")
