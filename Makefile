@@ -30,7 +30,6 @@ test-rust: setup
 
 test-python: wheel
 	$(VENV)/python -m pytest
-	$(VENV)/python -m pytest -q --import-mode=importlib --doctest-modules --pyargs kappa -p no:cacheprovider
 
 test-interpreters: wheel
 	@tools/interpreters.sh
@@ -49,8 +48,8 @@ format: setup ## rustfmt and ruff, in place
 	$(VENV)/ruff check --fix .
 	cargo fmt
 
-bench: wheel ## a table of speeds, in bench/
+bench: wheel ## a table of speeds, beside DuckDB and Polars
 	@tools/bench.sh
 
 clean: ## what the targets made in the checkout; the cache outside stays
-	rm -rf .venv .kappa-demo .kappa dist bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .kappa-demo .kappa-bench .kappa dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

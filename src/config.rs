@@ -90,8 +90,10 @@ impl Settings {
     pub fn directory(setting: &'static str, url: &str) -> Result<PathBuf> {
         match url.strip_prefix("file://") {
             Some(path) => Ok(PathBuf::from(path)),
-            None => Err(Error::config("unsupported_url", format!("{setting} is {url}: this release keeps it in a local directory"))
-                .hint(format!("set {setting} to file://DIRECTORY"))),
+            None => {
+                Err(Error::config("unsupported_url", format!("{setting} is {url}: this release keeps it in a local directory"))
+                    .hint(format!("set {setting} to file://DIRECTORY")))
+            }
         }
     }
 }
@@ -101,7 +103,8 @@ fn known(name: &str, place: impl fmt::Display) -> Result<()> {
         return Ok(());
     }
     let names = NAMES.map(|(name, ..)| name).join(", ");
-    Err(Error::config("unknown_setting", format!("there is no setting {name:?} ({place})")).hint(format!("settings are: {names}")))
+    Err(Error::config("unknown_setting", format!("there is no setting {name:?} ({place})"))
+        .hint(format!("settings are: {names}")))
 }
 
 /// Settings of a file, tables joined by dots.
@@ -109,9 +112,9 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         Error::config("config_file", format!("read {}: {e}", path.display())).hint("check the path given with --config")
     })?;
-    let table: toml::Table = text
-        .parse()
-        .map_err(|e: toml::de::Error| Error::config("config_file", format!("{} is not TOML: {}", path.display(), e.message())))?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+        Error::config("config_file", format!("{} is not TOML: {}", path.display(), e.message()))
+    })?;
     let mut settings = BTreeMap::new();
     flatten("", &table, &mut settings, path)?;
     Ok(settings)
@@ -142,7 +145,11 @@ fn absolute(value: &str, base: &Path) -> String {
             return format!("{scheme}{}", normal(&base.join(path)).display());
         }
     }
-    if value.contains("://") || !value.contains('/') { value.to_owned() } else { format!("file://{}", normal(&base.join(value)).display()) }
+    if value.contains("://") || !value.contains('/') {
+        value.to_owned()
+    } else {
+        format!("file://{}", normal(&base.join(value)).display())
+    }
 }
 
 /// Without `.` and `..`: what is stored in catalogs must name a file in one way only.

@@ -46,7 +46,7 @@ pub fn start(plan: JobPlan, options: RunOptions, settings: Settings) -> Result<R
     let control = Arc::new(Control::default());
     let (sender, events) = unbounded();
     sender_notice(&sender, started(&prepared, &version));
-    partial_notices(&version.last.manifest).into_iter().for_each(|event| sender_notice(&sender, event));
+    notices(&version).into_iter().for_each(|event| sender_notice(&sender, event));
     let supervised = control.clone();
     let thread = std::thread::Builder::new()
         .name("kappa-coordinator".into())
@@ -122,6 +122,7 @@ fn supervise(
         sources: prepared.sources.clone(),
         events: events.clone(),
     };
+    let (dir, owner) = (coordinator.dir.clone(), coordinator.last.manifest.owner);
     let outcome = std::thread::scope(|scope| {
         let (stop, stopped) = unbounded::<()>();
         scope.spawn(move || monitor.run(&stopped));
@@ -132,7 +133,9 @@ fn supervise(
     for worker in workers {
         let _ = worker.join();
     }
-    let (ending, last) = outcome?;
+    let (ending, last) = outcome.map_err(|error| dir.explain(error, owner))?;
+    // The running state is a copy: what counts is in the checkpoints.
+    crate::checkpoint::store::remove_directory(&dir.work(owner))?;
     finish(prepared, options, ending, &last.manifest, &watched, began, &events)
 }
 
@@ -212,7 +215,8 @@ fn started(prepared: &Prepared, version: &OwnedVersion) -> Event {
     let manifest = &version.last.manifest;
     let topics = manifest.sources.iter().zip(&prepared.sources).map(|(state, source)| {
         let extents = source.partitions().unwrap_or_default();
-        let end = |partition: &i32| extents.iter().find(|extent| extent.partition.0 == *partition).map_or(0, |extent| extent.end.0);
+        let end =
+            |partition: &i32| extents.iter().find(|extent| extent.partition.0 == *partition).map_or(0, |extent| extent.end.0);
         let left = state.partitions.iter().map(|(id, p)| (p.end.map_or_else(|| end(id), |end| end.0) - p.next.0).max(0) as u64);
         StartedTopic {
             topic: state.topic.clone(),
@@ -243,20 +247,25 @@ fn describe_start(resumed: bool, state: &crate::checkpoint::manifest::SourceStat
     }
 }
 
-/// What somebody who reads the table later must know about where it begins.
-fn partial_notices(manifest: &Manifest) -> Vec<Event> {
-    let notice = |source: &crate::checkpoint::manifest::SourceState| {
-        let floor = source.floor_ms?;
-        let message = format!(
-            "{}: reading begins {} before {} by the record's timestamp; records with an earlier event time are left out; groups are whole from {} on",
+/// What somebody who runs this, or reads the table later, must know about where it begins.
+fn notices(version: &OwnedVersion) -> Vec<Event> {
+    let manifest = &version.last.manifest;
+    let notice = |message| Event::Notice { level: "info", message, time_ms: now_ms() };
+    let floors = manifest.sources.iter().filter_map(|source| {
+        let floor = format_utc(source.floor_ms?);
+        let margin = domain::MARGIN_MS / 60_000;
+        Some(notice(format!(
+            "{}: reading begins where records were written {margin} minutes before {floor}; records with an event time before \
+             {floor} are left out; groups from {floor} on are whole if no event time is more than {margin} minutes ahead of its record",
             source.topic,
-            "1 h",
-            format_utc(floor),
-            format_utc(floor),
-        );
-        Some(Event::Notice { level: "info", message, time_ms: now_ms() })
-    };
-    manifest.sources.iter().filter_map(notice).collect()
+        )))
+    });
+    let mut notices: Vec<Event> = floors.collect();
+    if manifest.mode == Mode::Live && !version.resumed && manifest.from == "earliest" {
+        let message = "a new table: live starts at the beginning of the log, so that its first row is as right as its last";
+        notices.push(notice(message.to_owned()));
+    }
+    notices
 }
 
 /// Turns what the coordinator tells into events.

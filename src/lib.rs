@@ -11,8 +11,6 @@
 #[cfg(feature = "python")]
 mod python;
 
-pub mod lifecycle;
-
 pub mod job;
 pub mod query;
 

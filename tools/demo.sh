@@ -25,11 +25,16 @@ else
 fi
 
 say "2. python kappa_distinct_merchants.py --mode reprocess --output-table $table"
-finished=0
-"$bin/kappa" --json read "$table" -n 1 >/dev/null 2>&1 && finished=1
-replace=()
-if [ "$finished" = 1 ] && [ -z "${KAPPA_DEMO_RESUME:-}" ]; then replace=(--replace); fi
-"$bin/python" "$root/examples/kappa_distinct_merchants.py" --mode reprocess --output-table "$table" "${replace[@]}"
+# A run that was killed resumes; one that has finished is refused (exit status 3), and is replaced.
+job=("$bin/python" "$root/examples/kappa_distinct_merchants.py" --mode reprocess --output-table "$table")
+status=0
+"${job[@]}" || status=$?
+if [ "$status" = 3 ]; then
+  say "   it is complete already: once more, with --replace"
+  "${job[@]}" --replace
+elif [ "$status" != 0 ]; then
+  exit "$status"
+fi
 
 say "3. kappa read $table"
 "$bin/kappa" read "$table" -n 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import date, datetime, timedelta, timezone
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any, TypeAlias
 
 from kappa.callsite import plan_error
@@ -83,9 +83,11 @@ def _float(value: float) -> float | str:
 
 
 def _decimal(value: Decimal, form: dict[str, int]) -> str:
-    step = Decimal(1).scaleb(-form["scale"])
-    exact = value.is_finite() and value == value.quantize(step) if value.is_finite() else False
-    if not exact or abs(value) >= Decimal(10) ** (form["precision"] - form["scale"]):
+    with localcontext() as context:
+        context.prec = 1000  # whatever a plan holds is exact
+        scaled = value.scaleb(form["scale"]) if value.is_finite() else None
+        fits = scaled is not None and scaled == scaled.to_integral_value() and abs(scaled) < 10 ** form["precision"]
+    if not fits:
         raise plan_error(f"{value} does not fit Decimal({form['precision']}, {form['scale']}) exactly", code="invalid_literal")
     return f"{value:f}"
 

@@ -13,17 +13,17 @@ from kappa import html, words
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run did. `read` counts the records of this run; each is exactly one of `used`, `filtered`, `late` (dropped
-    or dead-lettered), `bad` and `below_floor`.
+    """What a run did. `tables` maps each table to its rows. Counts are of all records since the version's start, `events`
+    of this run alone; `late` counts late records whether they were used or dropped.
 
-    >>> report = RunReport(job="daily", tables=["default.daily"], mode="reprocess", outcome="complete", read=10, used=9,
-    ...     filtered=1, late=0, bad=0, below_floor=0, seconds=2.5, watermark=None, checkpoints=3)
+    >>> report = RunReport(job="daily", tables={"default.daily": 56}, mode="reprocess", outcome="complete", read=10, used=9,
+    ...     filtered=1, late=0, bad=0, below_floor=0, events=10, seconds=2.5, watermark=None, checkpoints=3)
     >>> report.used
     9
     """
 
     job: str
-    tables: list[str]
+    tables: Mapping[str, int]
     mode: str
     outcome: Literal["complete", "stopped", "interrupted"]
     read: int
@@ -32,17 +32,20 @@ class RunReport:
     late: int
     bad: int
     below_floor: int
+    events: int
     seconds: float
     watermark: datetime | None
     checkpoints: int
     version: str = ""
     position: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
 
     @classmethod
     def from_json(cls, text: str) -> RunReport:
         """From the engine's own report."""
         data: dict[str, Any] = json.loads(text)
         ms = data.pop("watermark_ms", None)
+        data["tables"] = {table["table"]: table["rows"] for table in data["tables"]}
         data["watermark"] = None if ms is None else datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ms)
         known = cls.__dataclass_fields__
         return cls(**{name: value for name, value in data.items() if name in known})
@@ -54,22 +57,26 @@ class RunReport:
         return data
 
     def _lines(self) -> list[tuple[str, str]]:
-        left_out = {"filtered": self.filtered, "late": self.late, "bad": self.bad, "below the floor": self.below_floor}
-        account = ", ".join([f"{self.used:,} used", *(f"{n:,} {name}" for name, n in left_out.items() if n)])
-        speed = f", {words.rate(self.read / self.seconds)}" if self.seconds > 0 and self.read else ""
+        others = {"filtered": self.filtered, "bad": self.bad, "below the floor": self.below_floor}
+        others["late and left out"] = self.read - self.used - sum(others.values())
+        account = ", ".join([f"{self.used:,} used", *(f"{n:,} {name}" for name, n in others.items() if n)])
+        speed = f", {words.rate(self.events / self.seconds)}" if self.seconds > 0 and self.events else ""
         watermark = "none" if self.watermark is None else self.watermark.isoformat().replace("+00:00", "Z")
         return [
-            ("tables", ", ".join(self.tables)),
+            *((table, words.count(rows, "row")) for table, rows in self.tables.items()),
             ("outcome", self.outcome),
             ("read", f"{words.count(self.read, 'event')}: {account}"),
-            ("time", f"{words.duration(self.seconds)}{speed}"),
+            ("late", words.count(self.late, "event")),
+            ("this run", f"{words.count(self.events, 'event')} in {words.duration(self.seconds)}{speed}"),
             ("watermark", watermark),
             ("checkpoints", f"{self.checkpoints:,}"),
+            *([("peak memory", words.size(self.peak_memory_bytes))] if self.peak_memory_bytes else []),
         ]
 
     def __str__(self) -> str:
         lines = self._lines()
-        return "\n".join([f"{self.job} ({self.mode})", *(f"  {name:<12}{value}" for name, value in lines)])
+        width = max(len(name) for name, _ in lines) + 2
+        return "\n".join([f"{self.job} ({self.mode})", *(f"  {name:<{width}}{value}" for name, value in lines)])
 
     def _repr_html_(self) -> str:
         return html.pairs(f"{self.job} ({self.mode})", self._lines())

@@ -55,17 +55,19 @@ def position(value: Position, what: str) -> str:
     """The text form of a position: named, relative, ISO 8601 in UTC, or partition:offset pairs.
 
     >>> position(timedelta(hours=24), "from")
-    '86400s'
+    '86400000ms'
     >>> position("2026-03-01", "from")
     '2026-03-01T00:00:00.000Z'
     """
     if isinstance(value, timedelta):
-        return f"{duration_ms(value, what) // 1000}s"
+        return f"{duration_ms(value, what)}ms"
     if isinstance(value, datetime):
         return _iso(value, what, str(value))
-    text = value.strip()
-    if text in ("earliest", "head") or re.fullmatch(r"(\d+(ms|s|m|h|d|w))+", text):
+    text = re.sub(r",\s+", ",", value.strip())
+    if text in ("earliest", "head"):
         return text
+    if re.fullmatch(r"(\d+(ms|s|m|h|d|w))+", text):
+        return f"{duration_ms(text, what)}ms"
     if re.fullmatch(r"\d+:\d+(,\d+:\d+)*", text):
         return text
     try:

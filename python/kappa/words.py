@@ -48,7 +48,7 @@ def duration(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
     whole = round(seconds)
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
@@ -86,7 +86,8 @@ def cell(value: object, limit: int = 40) -> str:
     if value is None:
         return "null"
     if isinstance(value, datetime):
-        text = value.isoformat().replace("+00:00", "Z")
+        text = value.isoformat(timespec="auto" if value.microsecond % 1000 else "milliseconds").replace("+00:00", "Z")
+        text = text.replace(".000Z", "Z")
     elif isinstance(value, date):
         text = value.isoformat()
     elif isinstance(value, bool):

@@ -51,7 +51,8 @@ fn start_of(spec: &SourceSpec, source: &dyn LogSource, extent: &PartitionExtent,
         Position::Offsets(offsets) => {
             let start = offsets.get(&extent.partition).copied().unwrap_or(extent.start);
             if start < extent.start || start > extent.end {
-                let message = format!("partition {} holds offsets {} to {}, not {start}", extent.partition, extent.start, extent.end);
+                let message =
+                    format!("partition {} holds offsets {} to {}, not {start}", extent.partition, extent.start, extent.end);
                 return Err(Error::refused("offset_out_of_range", message)
                     .with("topic", &spec.read.topic)
                     .hint("name an offset that is there, or --from earliest"));
@@ -65,9 +66,9 @@ fn end_of(source: &dyn LogSource, extent: &PartitionExtent, until: &Position) ->
     match until {
         Position::Head => Ok(extent.end),
         Position::Time(time) => Ok(source.offset_at(extent.partition, *time)?.min(extent.end)),
-        Position::Earliest | Position::Offsets(_) => {
-            Err(Error::config("invalid_position", "--until takes head or a time").hint("use --until head, or a time such as 2026-04-25T00:00:00Z"))
-        }
+        Position::Offsets(offsets) => Ok(offsets.get(&extent.partition).map_or(extent.end, |end| (*end).min(extent.end))),
+        Position::Earliest => Err(Error::config("invalid_position", "--until earliest reads nothing")
+            .hint("use --until head, a time such as 2026-04-25T00:00:00Z, or PARTITION:OFFSET,…")),
     }
 }
 
@@ -88,11 +89,14 @@ pub fn check_resumable(stored: &SourceState, source: &Arc<dyn LogSource>) -> Res
         };
         if state.next < extent.start {
             let lost = extent.start.0 - state.next.0;
-            return Err(Error::refused("retention_gap", format!("{lost} records of topic {topic} are gone before they were read"))
-                .with("partition", partition)
-                .with("position", state.next)
-                .with("log_start", extent.start)
-                .hint("reprocess what is left into a new table, and give the topic a longer retention"));
+            return Err(Error::refused(
+                "retention_gap",
+                format!("{lost} records of topic {topic} are gone before they were read"),
+            )
+            .with("partition", partition)
+            .with("position", state.next)
+            .with("log_start", extent.start)
+            .hint("reprocess what is left into a new table, and give the topic a longer retention"));
         }
         if state.next > extent.end {
             return Err(Error::refused("log_truncated", format!("topic {topic} ends before the position of this version"))

@@ -37,6 +37,8 @@ pub struct Watched {
     pub partition: Partition,
     /// Where reading stops.
     pub end: Option<i64>,
+    /// The end of the log when the run began.
+    pub head: i64,
     /// Where this run began, and how many records had been read then.
     pub began: (i64, u64),
     /// How far it is.
@@ -76,7 +78,7 @@ pub fn launch(
     let (reports, from_workers) = unbounded();
     let mut links = make_links(workers, &wakers);
     links.reverse();
-    let watched = watch(manifest);
+    let watched = watch(prepared, manifest)?;
     let bounds = source_bounds(prepared)?;
     let mut commands = Vec::new();
     let mut built = Vec::new();
@@ -110,7 +112,7 @@ pub fn launch(
         commands,
         wake: Box::new(move || wake.wake_all()),
         reports: from_workers,
-        read: Box::new(move || read_from.iter().map(|p| p.progress.next.load(Relaxed) as u64).sum()),
+        positions: Box::new(move || read_from.iter().map(|p| p.progress.next.load(Relaxed)).sum()),
         committer: version.committer,
         control,
         interval: Duration::from_millis(options.checkpoint_interval_ms.max(1)),
@@ -147,31 +149,31 @@ fn open_state(version: &OwnedVersion, families: &[String], memory: usize) -> Res
 fn make_links(workers: usize, wakers: &Wakers) -> Vec<Links> {
     let (partials, distinct, tallies) = (edge(workers, wakers), edge(workers, wakers), edge(workers, wakers));
     let link = |((partials, distinct), tallies): ((_, _), _)| {
-        let ((partials, partials_in), (distinct, distinct_in), (tallies, tallies_in)): (
-            (_, Vec<_>),
-            (_, Vec<_>),
-            (_, Vec<_>),
-        ) = (partials, distinct, tallies);
+        let ((partials, partials_in), (distinct, distinct_in), (tallies, tallies_in)): ((_, Vec<_>), (_, Vec<_>), (_, Vec<_>)) =
+            (partials, distinct, tallies);
         let groups_in = Aligner::new(partials_in.into_iter().chain(tallies_in).collect());
         Links { partials, distinct, tallies, values_in: Aligner::new(distinct_in), groups_in }
     };
     partials.into_iter().zip(distinct).zip(tallies).map(link).collect()
 }
 
-fn watch(manifest: &Manifest) -> Arc<Vec<Watched>> {
+fn watch(prepared: &Prepared, manifest: &Manifest) -> Result<Arc<Vec<Watched>>> {
     let mut watched = Vec::new();
-    for (source, state) in manifest.sources.iter().enumerate() {
+    for (source, (state, log)) in manifest.sources.iter().zip(&prepared.sources).enumerate() {
+        let extents = log.partitions()?;
         for (partition, now) in &state.partitions {
+            let extent = extents.iter().find(|extent| extent.partition.0 == *partition);
             watched.push(Watched {
                 source,
                 partition: Partition(*partition),
                 end: now.end.map(|end| end.0),
+                head: extent.map_or(now.next.0, |extent| extent.end.0),
                 began: (now.next.0, now.counts.read),
                 progress: Arc::default(),
             });
         }
     }
-    Arc::new(watched)
+    Ok(Arc::new(watched))
 }
 
 /// Partitions are dealt out in turn, over all sources.

@@ -34,6 +34,9 @@ pub struct Monitor {
 impl Monitor {
     /// Tells about once a second, until the other end of `stop` is dropped.
     pub fn run(&self, stop: &Receiver<()>) {
+        let began_ms = now_ms();
+        // The coordinator tells when a bounded run is at its end; here it is told of a run without one.
+        let mut caught_up = self.watched.iter().any(|watched| watched.end.is_some());
         let mut samples: VecDeque<(Instant, u64)> = VecDeque::from([(instant(), 0)]);
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(PERIOD) {
             let events = self.events_read();
@@ -43,6 +46,10 @@ impl Monitor {
             }
             if self.events.send(self.look(&samples, events)).is_err() {
                 return;
+            }
+            if !caught_up && self.watched.iter().all(|w| w.progress.next.load(Relaxed) >= w.head) {
+                caught_up = true;
+                let _ = self.events.send(Event::CaughtUp { time_ms: now_ms(), head_time_ms: began_ms });
             }
         }
     }
@@ -81,7 +88,7 @@ impl Monitor {
         let watermark_ms = visible(&frontiers);
         let event_time_ms = reached.flatten().or(watermark_ms);
         let bounded = self.watched.iter().all(|watched| watched.end.is_some()) && whole > 0;
-        let left = (whole - done) as f64;
+        let left = if bounded { (whole - done) as f64 } else { lag as f64 };
         Event::Progress {
             events,
             rate,
@@ -89,7 +96,7 @@ impl Monitor {
             week_of: event_time_ms.and_then(week_of),
             watermark_ms,
             fraction: bounded.then(|| done as f64 / whole as f64),
-            seconds_left: (bounded && rate > 0.0).then(|| left / rate),
+            seconds_left: ((bounded || lag > 0) && rate > 0.0).then(|| left / rate),
             lag: lag as u64,
             time_ms: now_ms(),
         }

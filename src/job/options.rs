@@ -19,7 +19,7 @@ pub struct RunOptions {
     /// Where to start: see [`Position`]. Default: earliest.
     #[serde(default)]
     pub from: Option<String>,
-    /// Where a reprocess ends: `head` (default) or a time.
+    /// Where a reprocess ends: `head` (default), a time, or offsets.
     #[serde(default)]
     pub until: Option<String>,
     /// After the end, goes on as a live run.

@@ -27,6 +27,7 @@ use crate::runtime::pipeline::families;
 use crate::sink::dead_letter;
 use crate::source::LogSource;
 use crate::state::encoding::{FORMAT_VERSION, HASH_SEED, KEY_GROUPS};
+use crate::table::marker::Marker;
 use crate::table::{Catalog, CommitKind, CreateTable, Table, TableName};
 use crate::time::{new_ordered_uuid, new_uuid, now_ms};
 
@@ -76,7 +77,11 @@ impl Prepared {
         let names: Vec<String> = self.tables.iter().map(ToString::to_string).collect();
         let facts = self.tables.iter().map(|name| Ok((name.to_string(), self.fact(name)?))).collect::<Result<Vec<_>>>()?;
         let version = common_version(&facts)?;
-        let stored = version.as_deref().map(|version| self.stored(version, &names)).transpose()?;
+        let mut stored = version.as_deref().map(|version| self.stored(version, &names)).transpose()?;
+        if let Some((dir, stored)) = stored.as_mut().filter(|_| options.mode == Mode::Reprocess) {
+            // A process that died between its last manifest and the catalog has not finished.
+            stored.finished = stored.finished && self.is_delivered(dir)?;
+        }
         let request = Request {
             live: options.mode == Mode::Live,
             replace: options.replace,
@@ -124,11 +129,27 @@ impl Prepared {
         Ok((dir, stored))
     }
 
+    /// Whether the tables have what the newest manifest lists, and so all before it.
+    fn is_delivered(&self, dir: &VersionDir) -> Result<bool> {
+        for number in dir.list()?.into_iter().rev() {
+            let manifest = dir.read(number)?.manifest;
+            if manifest.claim {
+                continue;
+            }
+            let has_it = |name: &TableName| -> Result<bool> {
+                let newest = self.catalog.load(name)?.and_then(|table| Marker::newest(table.metadata()));
+                Ok(newest.is_some_and(|(marker, _)| marker.version == manifest.version && marker.checkpoint >= number.0))
+            };
+            return Ok(number == Epoch(0) || self.tables.iter().map(has_it).collect::<Result<Vec<_>>>()?.into_iter().all(|has| has));
+        }
+        Ok(true)
+    }
+
     /// Versions are UUIDs: what a table property says can never lead out of the checkpoints' directory.
     fn version_dir(&self, version: &str) -> Result<VersionDir> {
-        let uuid: Uuid = version
-            .parse()
-            .map_err(|_| Error::corruption("version", format!("table property {VERSION_PROPERTY} is {version:?}, not a version")))?;
+        let uuid: Uuid = version.parse().map_err(|_| {
+            Error::corruption("version", format!("table property {VERSION_PROPERTY} is {version:?}, not a version"))
+        })?;
         Ok(VersionDir::new(&self.checkpoints, &uuid.to_string()))
     }
 
@@ -163,17 +184,20 @@ impl Prepared {
         let end = Position::parse("--until", &until, now)?;
         let end = (options.mode == Mode::Reprocess).then_some(&end);
         let domain = |(spec, source): (_, &Arc<dyn LogSource>)| new_domain(spec, source.as_ref(), &start, end);
-        let outputs = self.plan.outputs.iter().zip(&self.tables).zip(&self.lowered.pipelines).map(|((output, table), pipeline)| OutputState {
-            name: output.name.clone(),
-            table: table.to_string(),
-            edge: if pipeline.aggregate.is_some() { Edge::Upsert } else { Edge::Append },
-            weight: None,
-            filtered: 0,
-            used: 0,
-            rows_changed: 0,
-            files: Vec::new(),
-            dead_letters: Vec::new(),
-        });
+        let outputs =
+            self.plan.outputs.iter().zip(&self.tables).zip(&self.lowered.pipelines).map(|((output, table), pipeline)| {
+                OutputState {
+                    name: output.name.clone(),
+                    table: table.to_string(),
+                    edge: if pipeline.aggregate.is_some() { Edge::Upsert } else { Edge::Append },
+                    weight: None,
+                    filtered: 0,
+                    used: 0,
+                    rows_changed: 0,
+                    files: Vec::new(),
+                    dead_letters: Vec::new(),
+                }
+            });
         Ok(Manifest {
             format: FORMAT,
             job: self.plan.job.clone(),
@@ -249,9 +273,13 @@ impl Prepared {
         match self.catalog.load(&create.name)? {
             None => self.catalog.create(create),
             Some(table) if table.property(VERSION_PROPERTY) == Some(version) => Ok(table),
-            Some(table) if replaced.is_some() && table.property(VERSION_PROPERTY) == replaced => self.catalog.replace(&table, create),
-            Some(table) => Err(Error::refused("foreign_table", format!("table {} exists and belongs to something else", table.name()))
-                .hint("choose another name for the output")),
+            Some(table) if replaced.is_some() && table.property(VERSION_PROPERTY) == replaced => {
+                self.catalog.replace(&table, create)
+            }
+            Some(table) => {
+                Err(Error::refused("foreign_table", format!("table {} exists and belongs to something else", table.name()))
+                    .hint("choose another name for the output"))
+            }
         }
     }
 
@@ -312,7 +340,11 @@ impl Prepared {
         claim.plan = self.plan.clone();
         if options.mode == Mode::Live || options.follow && claim.finished {
             claim.mode = Mode::Live;
-            claim.sources.iter_mut().flat_map(|source| source.partitions.values_mut()).for_each(|partition| partition.end = None);
+            claim
+                .sources
+                .iter_mut()
+                .flat_map(|source| source.partitions.values_mut())
+                .for_each(|partition| partition.end = None);
         }
         for output in &mut claim.outputs {
             output.rows_changed = 0;
@@ -361,21 +393,30 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
         let alone = plan.outputs.len() == 1;
         let table = options.output_tables.get(&name).or_else(|| options.output_tables.get("").filter(|_| alone));
         let table = table.ok_or_else(|| {
-            Error::config("no_output_table", format!("no table is named for output {name:?}"))
-                .hint(if alone { "give --output-table TABLE".to_owned() } else { format!("give --output-table {name}=TABLE") })
+            Error::config("no_output_table", format!("no table is named for output {name:?}")).hint(if alone {
+                "give --output-table TABLE".to_owned()
+            } else {
+                format!("give --output-table {name}=TABLE")
+            })
         })?;
         tables.push(TableName::parse(table, &settings.catalog_namespace)?);
     }
     for name in options.output_tables.keys().filter(|name| !name.is_empty()) {
         if !plan.outputs.iter().any(|output| output.name.as_ref() == Some(name)) {
             let known: Vec<_> = plan.outputs.iter().filter_map(|output| output.name.clone()).collect();
-            return Err(Error::config("unknown_output", format!("the job has no output named {name:?}"))
-                .hint(if known.is_empty() { "its output has no name: give --output-table TABLE".to_owned() } else { format!("its outputs are {}", known.join(", ")) }));
+            return Err(Error::config("unknown_output", format!("the job has no output named {name:?}")).hint(
+                if known.is_empty() {
+                    "its output has no name: give --output-table TABLE".to_owned()
+                } else {
+                    format!("its outputs are {}", known.join(", "))
+                },
+            ));
         }
     }
     let distinct: std::collections::BTreeSet<_> = tables.iter().collect();
     if distinct.len() < tables.len() {
-        return Err(Error::config("same_table_twice", "two outputs of the job are given the same table").hint("give each output its own table"));
+        return Err(Error::config("same_table_twice", "two outputs of the job are given the same table")
+            .hint("give each output its own table"));
     }
     let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
     let sources = lowered.sources.iter().map(|spec| open_source(&spec.read.topic, settings)).collect::<Result<_>>()?;

@@ -99,15 +99,27 @@ fn path(dir: &PartitionDir) -> PathBuf {
 
 /// Reads the extent; `None` if there is no such file, or no valid slot in it.
 pub fn find(dir: &PartitionDir) -> Result<Option<Extent>> {
+    find_from(dir, 0)
+}
+
+/// Reads an extent that should not be older than `sequence`. A reader that is held up between the two slots while the
+/// writer publishes twice can see the one too old and the other torn: then it looks again.
+fn find_from(dir: &PartitionDir, sequence: u64) -> Result<Option<Extent>> {
     let path = path(dir);
-    let mut bytes = [0; 2 * SLOT];
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("open", &path, error)),
     };
-    read_full(&file, &mut bytes, 0).map_err(|error| Error::io("read", &path, error))?;
-    let newest = bytes.chunks(SLOT).filter_map(Extent::from_bytes).max_by_key(|extent| extent.sequence);
+    let mut newest = None;
+    for _ in 0..5 {
+        let mut bytes = [0; 2 * SLOT];
+        read_full(&file, &mut bytes, 0).map_err(|error| Error::io("read", &path, error))?;
+        newest = bytes.chunks(SLOT).filter_map(Extent::from_bytes).max_by_key(|extent| extent.sequence);
+        if newest.is_some_and(|extent| extent.sequence >= sequence) {
+            break;
+        }
+    }
     match newest {
         Some(extent) if extent.topic_id != dir.topic_id => Err(dir
             .named(Error::refused("log.topic_recreated", "the topic was deleted and created again under the same name"))
@@ -118,7 +130,12 @@ pub fn find(dir: &PartitionDir) -> Result<Option<Extent>> {
 
 /// Reads the extent, which must be there.
 pub fn read(dir: &PartitionDir) -> Result<Extent> {
-    if let Some(extent) = find(dir)? {
+    read_again(dir, 0)
+}
+
+/// Reads the extent once more after one with this sequence number.
+pub fn read_again(dir: &PartitionDir, sequence: u64) -> Result<Extent> {
+    if let Some(extent) = find_from(dir, sequence)? {
         return Ok(extent);
     }
     if !dir.path.exists() {

@@ -167,7 +167,7 @@ impl LogReader {
     /// Whether there are durable records at the wanted offset, looking again if there were none the last time.
     fn has_more(&mut self) -> Result<bool> {
         if self.wanted >= self.extent.end {
-            let extent = extent::read(&self.dir)?;
+            let extent = extent::read_again(&self.dir, self.extent.sequence)?;
             if extent.end < self.extent.end {
                 return Err(past_end(&self.dir, self.extent.end, &extent));
             }

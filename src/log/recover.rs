@@ -101,14 +101,14 @@ impl Scan {
 }
 
 /// A partition that is ready to be appended to.
-pub struct Recovered {
+pub(super) struct Recovered {
     pub active: ActiveSegment,
     pub publisher: Publisher,
     pub truncation: Option<Truncation>,
 }
 
 /// Opens a partition for writing. The caller holds its lock.
-pub fn recover(dir: &PartitionDir, index_interval: u64) -> Result<Recovered> {
+pub(super) fn recover(dir: &PartitionDir, index_interval: u64) -> Result<Recovered> {
     let bases = dir.segments()?;
     let found = extent::find(dir)?;
     let known = found.unwrap_or_else(|| Extent::empty(dir.topic_id, bases.first().copied().unwrap_or(0)));

@@ -369,7 +369,11 @@ impl DistinctOwner {
 
     /// Bytes of memory in use, about.
     pub fn memory(&self) -> usize {
-        self.values.memory() + self.ids.capacity() * 4 + self.groups.memory() + self.container_memory + self.containers.capacity() * 48
+        self.values.memory()
+            + self.ids.capacity() * 4
+            + self.groups.memory()
+            + self.container_memory
+            + self.containers.capacity() * 48
     }
 }
 

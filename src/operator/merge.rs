@@ -163,8 +163,18 @@ impl GroupOwner {
         slots.iter().for_each(|slot| self.flags[*slot as usize].changed = false);
         let keys: Vec<&[u8]> = slots.iter().map(|slot| self.index.key(*slot)).collect();
         let keys = self.encoder.decode(&keys)?;
-        let results = self.accumulators.iter().map(|a| a.output(&slots)).collect::<Result<Vec<_>>>()?;
+        let results = self.accumulators.iter().map(|a| a.output(&slots)).collect::<Result<Vec<_>>>();
+        let results = results.map_err(|error| self.name_group(error, &slots))?;
         Ok(Some(ChangedGroups { keys, results }))
+    }
+
+    /// Adds to an error of many groups the key of the first whose result does not fit.
+    fn name_group(&self, error: Error, slots: &[u32]) -> Error {
+        let fails = |slot: &&u32| self.accumulators.iter().any(|a| a.output(&[**slot]).is_err());
+        let Some(slot) = slots.iter().find(fails) else { return error };
+        let Ok(columns) = self.encoder.decode(&[self.index.key(*slot)]) else { return error };
+        let text = |column: &ArrayRef| arrow::util::display::array_value_to_string(column, 0).unwrap_or_default();
+        error.with("group", columns.iter().map(text).collect::<Vec<_>>().join(", "))
     }
 
     /// Writes what changed to the store.

@@ -72,8 +72,11 @@ pub fn common_version(tables: &[(String, TableFact)]) -> Result<Option<String>> 
             }
             TableFact::Version(version) => match common {
                 Some((other, of)) if of != version => {
-                    return Err(Error::refused("several_versions", format!("tables {other} and {table} belong to different versions"))
-                        .hint("name tables of one version, or new ones"));
+                    return Err(Error::refused(
+                        "several_versions",
+                        format!("tables {other} and {table} belong to different versions"),
+                    )
+                    .hint("name tables of one version, or new ones"));
                 }
                 _ => common = Some((table, version)),
             },
@@ -98,17 +101,34 @@ pub fn decide_version(request: &Request, stored: Option<&StoredVersion>) -> Resu
         return refuse("other_tables", message, start_over);
     }
     if request.fingerprint != stored.fingerprint {
-        let message = format!("table {table} was built by another plan (fingerprint {}, this is {})", short(&stored.fingerprint), short(&request.fingerprint));
-        return refuse("other_plan", message, "reprocess the changed plan into a new table, compare the two, then switch; or --replace to give this one up");
+        let message = format!(
+            "table {table} was built by another plan (fingerprint {}, this is {})",
+            short(&stored.fingerprint),
+            short(&request.fingerprint)
+        );
+        return refuse(
+            "other_plan",
+            message,
+            "reprocess the changed plan into a new table, compare the two, then switch; or --replace to give this one up",
+        );
     }
     if !request.live && stored.live {
-        return refuse("reprocess_into_live", format!("table {table} is written live"), start_over);
+        let message = format!("table {table} is written live");
+        return refuse("reprocess_into_live", message, &format!("--mode live goes on from where it stopped; {start_over}"));
     }
     if !request.live && stored.finished {
-        return refuse("finished", format!("table {table} is complete: its reprocess has finished"), &format!("--mode live goes on from where it stopped; {start_over}"));
+        return refuse(
+            "finished",
+            format!("table {table} is complete: its reprocess has finished"),
+            &format!("--mode live goes on from where it stopped; {start_over}"),
+        );
     }
     if request.live && !stored.live && !stored.finished {
-        return refuse("unfinished", format!("the reprocess of table {table} has not finished"), "run it with --mode reprocess again: it resumes (with --follow it goes on live by itself)");
+        return refuse(
+            "unfinished",
+            format!("the reprocess of table {table} has not finished"),
+            "run it with --mode reprocess again: it resumes (with --follow it goes on live by itself)",
+        );
     }
     for (option, given, before) in [("--from", &request.from, &stored.from), ("--until", &request.until, &stored.until)] {
         if let Some(given) = given.as_ref().filter(|given| *given != before) {
@@ -158,7 +178,10 @@ mod tests {
         assert_eq!(refusal(&Request { fingerprint: "g".into(), ..request(true) }, &stored(true, false)), "other_plan");
         assert_eq!(refusal(&Request { tables: vec!["m.u".into()], ..request(true) }, &stored(true, false)), "other_tables");
         assert_eq!(refusal(&Request { from: Some("24h".into()), ..request(false) }, &stored(false, false)), "other_domain");
-        assert_eq!(refusal(&Request { until: Some("2026-01-01".into()), ..request(false) }, &stored(false, false)), "other_domain");
+        assert_eq!(
+            refusal(&Request { until: Some("2026-01-01".into()), ..request(false) }, &stored(false, false)),
+            "other_domain"
+        );
         let same = Request { from: Some("earliest".into()), ..request(false) };
         assert_eq!(decide_version(&same, Some(&stored(false, false))).unwrap(), VersionDecision::Resume);
     }
@@ -166,7 +189,8 @@ mod tests {
     #[test]
     fn tables_belong_together() {
         let version = |v: &str| TableFact::Version(v.into());
-        let tables = |facts: Vec<TableFact>| facts.into_iter().enumerate().map(|(i, f)| (format!("t{i}"), f)).collect::<Vec<_>>();
+        let tables =
+            |facts: Vec<TableFact>| facts.into_iter().enumerate().map(|(i, f)| (format!("t{i}"), f)).collect::<Vec<_>>();
         assert_eq!(common_version(&tables(vec![TableFact::Absent])).unwrap(), None);
         assert_eq!(common_version(&tables(vec![version("a"), TableFact::Absent])).unwrap(), Some("a".into()));
         assert_eq!(common_version(&tables(vec![version("a"), version("b")])).unwrap_err().code(), "several_versions");

@@ -16,6 +16,6 @@ use crate::table::{Catalog, TableName};
 /// deletion vectors, files that are not Parquet).
 pub fn scan(catalog: &Catalog, table: &TableName, snapshot: Option<i64>) -> Result<(SchemaRef, Scan)> {
     let table = catalog.require(table)?;
-    let scan = Scan::plan(catalog.io(), &table, snapshot)?;
+    let scan = Scan::plan(catalog.manifests(), &table, snapshot)?;
     Ok((scan.schema(), scan))
 }

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int32Array, Int64Array, ListBuilder, RecordBatch, RecordBatchOptions,
-    StringBuilder, StructBuilder, TimestampMillisecondArray,
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int32Array, Int64Array, ListBuilder, RecordBatch,
+    RecordBatchOptions, StringBuilder, StructBuilder, TimestampMillisecondArray,
 };
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::compute::filter_record_batch;
@@ -58,7 +58,8 @@ impl SourceDecoder {
         };
         let bounds = TimeBounds::new(unit.per_second(), read.max_out_of_orderness_ms, read.max_future_ms);
         let kind = |name: &str| read.metadata.iter().find(|column| column.name == name).map(|column| column.kind);
-        let metadata = spec.schema.fields.iter().skip(spec.payload.fields.len()).filter_map(|field| kind(&field.name)).collect();
+        let metadata =
+            spec.schema.fields.iter().skip(spec.payload.fields.len()).filter_map(|field| kind(&field.name)).collect();
         Ok(Self {
             topic: read.topic.clone(),
             decoder: JsonDecoder::new(&spec.payload)?,
@@ -193,7 +194,8 @@ impl SourceDecoder {
         }
         let rows = payload.num_rows();
         let mut columns = payload.columns().to_vec();
-        columns.extend(self.metadata.iter().map(|kind| metadata_column(*kind, block, index, rows)).collect::<Result<Vec<_>>>()?);
+        columns
+            .extend(self.metadata.iter().map(|kind| metadata_column(*kind, block, index, rows)).collect::<Result<Vec<_>>>()?);
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
@@ -236,8 +238,12 @@ fn filter_rows(rows: Rows, keep: &BooleanArray) -> Result<Rows> {
 fn event_times(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
     match column.data_type() {
         ArrowType::Timestamp(ArrowUnit::Second, _) => Ok(column.as_primitive::<TimestampSecondType>().values().clone()),
-        ArrowType::Timestamp(ArrowUnit::Millisecond, _) => Ok(column.as_primitive::<TimestampMillisecondType>().values().clone()),
-        ArrowType::Timestamp(ArrowUnit::Microsecond, _) => Ok(column.as_primitive::<TimestampMicrosecondType>().values().clone()),
+        ArrowType::Timestamp(ArrowUnit::Millisecond, _) => {
+            Ok(column.as_primitive::<TimestampMillisecondType>().values().clone())
+        }
+        ArrowType::Timestamp(ArrowUnit::Microsecond, _) => {
+            Ok(column.as_primitive::<TimestampMicrosecondType>().values().clone())
+        }
         ArrowType::Timestamp(ArrowUnit::Nanosecond, _) => Ok(column.as_primitive::<TimestampNanosecondType>().values().clone()),
         other => Err(Error::internal(format!("the event time is {other}"))),
     }

@@ -91,7 +91,13 @@ pub fn families(spec: &PipelineSpec) -> Vec<String> {
 
 impl Pipeline {
     /// Sets up output `number`, over batches of `input`.
-    pub fn new(number: usize, spec: &PipelineSpec, input: &Schema, writers: Writers, context: &PipelineContext<'_>) -> Result<Self> {
+    pub fn new(
+        number: usize,
+        spec: &PipelineSpec,
+        input: &Schema,
+        writers: Writers,
+        context: &PipelineContext<'_>,
+    ) -> Result<Self> {
         let Writers { rows, dead_letters } = writers;
         let (steps, tail) = match &spec.aggregate {
             None => {
@@ -276,7 +282,8 @@ impl Grouped {
         writer: Box<dyn StagingWriter>,
         context: &PipelineContext<'_>,
     ) -> Result<Self> {
-        let keys = aggregate.keys.iter().zip(&aggregate.key_types).map(|(key, data_type)| Field::new(&key.name, data_type.clone()));
+        let keys =
+            aggregate.keys.iter().zip(&aggregate.key_types).map(|(key, data_type)| Field::new(&key.name, data_type.clone()));
         let calls = aggregate.calls.iter().map(|call| Field::new(&call.name, call.output_type.clone()));
         let groups = Schema { fields: keys.chain(calls).collect() };
         let distinct = aggregate.calls.iter().enumerate().filter(|(_, call)| is_distinct(call.function)).map(|(call, _)| {
@@ -284,7 +291,10 @@ impl Grouped {
         });
         let after = Steps::compile(&spec.after, &groups, None, context.zones)?;
         let position = |name: &String| {
-            spec.schema.find(name).map(|(i, _)| i).ok_or_else(|| Error::internal(format!("key column {name} is not in the table")))
+            spec.schema
+                .find(name)
+                .map(|(i, _)| i)
+                .ok_or_else(|| Error::internal(format!("key column {name} is not in the table")))
         };
         Ok(Self {
             local: LocalAggregate::new(number, context.workers, aggregate, input, context.zones)?,

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, IteratorMode, Options, WriteBatch, WriteBufferManager,
-    WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, IteratorMode, Options, WriteBatch,
+    WriteBufferManager, WriteOptions,
 };
 
 use super::{StateStore, StoreSize, Write};
@@ -70,7 +70,8 @@ impl RocksStore {
             let entry = entry.map_err(|e| Error::io("read", from, e))?;
             let (source, target) = (entry.path(), to.join(entry.file_name()));
             let immutable = source.extension().is_some_and(|e| e == "sst");
-            let done = if immutable { std::fs::hard_link(&source, &target) } else { std::fs::copy(&source, &target).map(|_| ()) };
+            let done =
+                if immutable { std::fs::hard_link(&source, &target) } else { std::fs::copy(&source, &target).map(|_| ()) };
             done.map_err(|e| Error::io("link", &source, e))?;
         }
         Ok(())
@@ -121,9 +122,8 @@ impl StateStore for RocksStore {
 
     fn size(&self) -> StoreSize {
         let property = |name: &str| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
-        let disk = property("rocksdb.total-sst-files-size").max(
-            self.db.live_files().map(|files| files.iter().map(|file| file.size as u64).sum()).unwrap_or(0),
-        );
+        let disk = property("rocksdb.total-sst-files-size")
+            .max(self.db.live_files().map(|files| files.iter().map(|file| file.size as u64).sum()).unwrap_or(0));
         StoreSize { disk, memory: (self.cache.get_usage() + self.buffers.get_usage()) as u64 }
     }
 }
@@ -136,9 +136,9 @@ fn failed(action: &str, path: &Path, error: &rocksdb::Error) -> Error {
             .hint("free space on this file system, then run the same command again: it goes on from the last checkpoint");
     }
     match error.kind() {
-        rocksdb::ErrorKind::Corruption => {
-            Error::corruption("state", message).hint("run the same command again: it restores the state from the last checkpoint")
-        }
-        _ => Error::new(ErrorKind::Unavailable, "state", message).hint("run the same command again: it goes on from the last checkpoint"),
+        rocksdb::ErrorKind::Corruption => Error::corruption("state", message)
+            .hint("run the same command again: it restores the state from the last checkpoint"),
+        _ => Error::new(ErrorKind::Unavailable, "state", message)
+            .hint("run the same command again: it goes on from the last checkpoint"),
     }
 }

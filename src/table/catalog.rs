@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::expiry::Retention;
 use super::files;
 use super::io::Io;
+use super::manifests::ManifestReader;
 use super::marker::Marker;
 use super::name::TableName;
 use super::sql::{Database, Swap, Swapped};
@@ -54,11 +55,14 @@ pub struct Catalog {
     pub(super) io: Io,
     pub(super) database: Arc<Database>,
     pub(super) settings: Settings,
+    pub(super) manifests: ManifestReader,
     name: String,
     warehouse: String,
     /// The metadata last seen of each table, by its location: unchanged files are not parsed again.
-    seen: Arc<Mutex<HashMap<TableName, (String, Arc<TableMetadata>)>>>,
+    seen: Arc<Mutex<Seen>>,
 }
+
+type Seen = HashMap<TableName, (String, Arc<TableMetadata>)>;
 
 /// A table as it was when it was loaded.
 #[derive(Clone, Debug)]
@@ -102,7 +106,16 @@ impl Catalog {
         };
         let warehouse = format!("file://{}", absolute(warehouse_path)?.display());
         let database = Arc::new(Database::open(&io, &path, name)?);
-        Ok(Self { io, database, settings: Settings::default(), name: name.to_owned(), warehouse, seen: Arc::default() })
+        let manifests = ManifestReader::new(io.clone());
+        Ok(Self {
+            io,
+            manifests,
+            database,
+            settings: Settings::default(),
+            name: name.to_owned(),
+            warehouse,
+            seen: Arc::default(),
+        })
     }
 
     /// The same catalog with other limits.
@@ -116,9 +129,9 @@ impl Catalog {
         &self.name
     }
 
-    /// The async door, for others who read this catalog's tables.
-    pub fn io(&self) -> &Io {
-        &self.io
+    /// Reads the manifests of this catalog's tables.
+    pub fn manifests(&self) -> &ManifestReader {
+        &self.manifests
     }
 
     /// The table of that name as it is now, or none.

@@ -14,9 +14,9 @@ use super::marker::{Decision, Facts, Marker, decide};
 use super::name::TableName;
 use super::snapshot::{self, Built, Change, Notes, build};
 use super::sql::{OwnerRow, Swap, Swapped};
-use crate::protocol::checkpoint::{StagedContent, StagedFile};
 use super::upsert::{self, Planned, Staged};
 use crate::error::{Error, Result};
+use crate::protocol::checkpoint::{StagedContent, StagedFile};
 use crate::protocol::failpoint;
 use crate::time;
 
@@ -179,7 +179,7 @@ impl Catalog {
         let mut summary = commit.summary.clone();
         summary.insert(STAGED.to_owned(), if copied { "copied" } else { "adopted" }.to_owned());
         let notes = Notes { summary: &summary, properties: marker.properties() };
-        let built = build(&self.io, &base, manifests, &change, notes, &self.settings, created)?;
+        let built = build(&self.manifests, &base, manifests, &change, notes, &self.settings, created)?;
         let to = built.table.metadata_location().to_owned();
         let swap = Swap { name: commit.table.clone(), from: base.metadata_location().to_owned(), to };
         Ok(Prepared::Built(Box::new(built), swap, released(commit, copied)))
@@ -201,7 +201,7 @@ impl Catalog {
             }
             CommitKind::Append => Err(Error::internal("deleted keys for an append table")),
             CommitKind::Upsert { primary_key } => {
-                let live = if staged.keys.is_empty() { Live::default() } else { Live::load(&self.io, manifests)? };
+                let live = if staged.keys.is_empty() { Live::default() } else { Live::load(&self.manifests, manifests)? };
                 upsert::plan(base, &live, staged, primary_key, &self.settings, created)
             }
         }

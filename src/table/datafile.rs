@@ -13,7 +13,7 @@ use iceberg::spec::{
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 
@@ -106,10 +106,10 @@ impl ParquetFile {
 
 /// An error of the Parquet library; a failed write passes, damaged bytes do not.
 pub(crate) fn parquet_error(action: &'static str, path: &Path, error: parquet::errors::ParquetError) -> Error {
-    if let parquet::errors::ParquetError::External(cause) = &error {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return Error::io(action, path, std::io::Error::new(io.kind(), io.to_string()));
-        }
+    if let parquet::errors::ParquetError::External(cause) = &error
+        && let Some(io) = cause.downcast_ref::<std::io::Error>()
+    {
+        return Error::io(action, path, std::io::Error::new(io.kind(), io.to_string()));
     }
     Error::corruption("parquet", format!("{action} {}: {error}", path.display())).source(error)
 }
@@ -118,7 +118,7 @@ impl FinishedFile {
     /// The file as Iceberg describes it: sizes, counts and bounds of each column.
     pub fn data_file(&self, schema: &IcebergSchema, content: DataContentType) -> Result<DataFile> {
         let metrics = Metrics::collect(&self.metadata, schema);
-        let offsets = self.metadata.row_groups().iter().filter_map(|group| group.file_offset()).collect();
+        let offsets = self.metadata.row_groups().iter().filter_map(RowGroupMetaData::file_offset).collect();
         DataFileBuilder::default()
             .content(content)
             .file_path(self.url.clone())
@@ -153,7 +153,7 @@ impl Metrics {
         let mut metrics = Self::default();
         // A chunk without statistics could hold anything: then the column has no bounds at all.
         let mut unbounded = HashSet::new();
-        for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+        for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
             let info = column.column_descr().self_type().get_basic_info();
             if !info.has_id() {
                 continue;
@@ -242,7 +242,7 @@ pub fn from_json(json: &serde_json::Value, schema: &IcebergSchema) -> Result<Dat
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Array, ArrayRef, Decimal128Array, Float64Array, StringArray};
+    use arrow::array::{ArrayRef, Decimal128Array, Float64Array, StringArray};
 
     use super::*;
     use crate::plan::schema as plan;
@@ -298,7 +298,6 @@ mod tests {
     fn decimals_of_every_width_have_bounds() {
         for precision in [9, 18, 38] {
             let values = Decimal128Array::from(vec![-300_i128, 7]).with_precision_and_scale(precision, 2).unwrap();
-            assert_eq!(values.len(), 2);
             let (_, file) = describe(plan::DataType::Decimal { precision, scale: 2 }, vec![Arc::new(values)]);
             assert_eq!(file.lower_bounds()[&1].to_string(), "-3.00", "{precision}");
             assert_eq!(file.upper_bounds()[&1].to_string(), "0.07", "{precision}");

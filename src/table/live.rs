@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use iceberg::io::FileIO;
 use iceberg::metadata_columns::{delete_file_path_field, delete_file_pos_field};
 use iceberg::spec::{
     DataContentType, DataFile, DataFileFormat, FormatVersion, ManifestContentType, ManifestEntryRef, ManifestFile,
@@ -13,7 +12,7 @@ use iceberg::spec::{
 use roaring::RoaringTreemap;
 
 use super::files::path_of;
-use super::io::Io;
+use super::manifests::ManifestReader;
 use super::scan::RowReader;
 use super::{iceberg_error, schema};
 use crate::error::{Error, Result};
@@ -35,7 +34,7 @@ pub struct LiveFile {
 }
 
 impl LiveFile {
-    fn from_entry(entry: &ManifestEntryRef) -> Result<Self> {
+    pub(super) fn from_entry(entry: &ManifestEntryRef) -> Result<Self> {
         let age = entry.snapshot_id.zip(entry.sequence_number).zip(entry.file_sequence_number);
         let Some(((snapshot_id, sequence), file_sequence)) = age else {
             let message = format!("manifest entry of {} has no sequence number", entry.file_path());
@@ -65,24 +64,16 @@ pub fn manifests(snapshot: Option<&Snapshot>) -> Result<Vec<ManifestFile>> {
     Ok(list.consume_entries().into_iter().collect())
 }
 
-/// The live entries of a manifest.
-pub fn live_entries(io: &Io, manifest: &ManifestFile) -> Result<Vec<LiveFile>> {
-    let loaded = io
-        .run(manifest.load_manifest(&FileIO::new_with_fs()))
-        .map_err(|error| iceberg_error(&format!("read manifest {}", manifest.manifest_path), error))?;
-    loaded.entries().iter().filter(|entry| entry.is_alive()).map(LiveFile::from_entry).collect()
-}
-
 impl Live {
     /// Loads the live files that `manifests` list. Files that kappa cannot read are refused.
-    pub fn load(io: &Io, manifests: &[ManifestFile]) -> Result<Self> {
+    pub fn load(reader: &ManifestReader, manifests: &[ManifestFile]) -> Result<Self> {
         let mut live = Self::default();
         for manifest in manifests.iter().filter(|manifest| manifest.has_added_files() || manifest.has_existing_files()) {
-            let files = live_entries(io, manifest)?;
+            let files = reader.live_entries(manifest)?;
             files.iter().try_for_each(|entry| check_readable(&entry.file))?;
             match manifest.content {
-                ManifestContentType::Data => live.data.extend(files),
-                ManifestContentType::Deletes => live.deletes.extend(files),
+                ManifestContentType::Data => live.data.extend(files.iter().cloned()),
+                ManifestContentType::Deletes => live.deletes.extend(files.iter().cloned()),
             }
         }
         Ok(live)
@@ -132,10 +123,10 @@ fn read_deletes(delete: &LiveFile, sequences: &HashMap<&str, i64>, positions: &m
                 }
                 current = Some((path, applies));
             }
-            if current.is_some_and(|(_, applies)| applies) {
-                if let Some(deleted) = positions.get_mut(path) {
-                    deleted.insert(row.unsigned_abs());
-                }
+            if current.is_some_and(|(_, applies)| applies)
+                && let Some(deleted) = positions.get_mut(path)
+            {
+                deleted.insert(row.unsigned_abs());
             }
         }
     }

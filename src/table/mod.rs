@@ -17,6 +17,7 @@ pub mod expiry;
 pub mod files;
 pub mod io;
 pub mod live;
+pub mod manifests;
 pub mod marker;
 pub mod name;
 mod prune;

@@ -16,8 +16,8 @@ use roaring::RoaringTreemap;
 use super::catalog::Table;
 use super::datafile::parquet_error;
 use super::files::path_of;
-use super::io::Io;
 use super::live::{Live, Positions, manifests};
+use super::manifests::ManifestReader;
 use super::schema;
 use crate::error::{Error, Result};
 
@@ -120,7 +120,7 @@ pub struct Scan {
 
 impl Scan {
     /// Plans the scan of a snapshot; the newest one if none is named. A table without snapshots has no rows.
-    pub fn plan(io: &Io, table: &Table, snapshot: Option<i64>) -> Result<Self> {
+    pub fn plan(reader: &ManifestReader, table: &Table, snapshot: Option<i64>) -> Result<Self> {
         let metadata = table.metadata();
         let snapshot = match snapshot {
             None => metadata.current_snapshot(),
@@ -129,7 +129,7 @@ impl Scan {
                 Error::refused("unknown_snapshot", message).hint("it may have expired")
             })?),
         };
-        let live = Live::load(io, &manifests(snapshot.map(AsRef::as_ref))?)?;
+        let live = Live::load(reader, &manifests(snapshot.map(AsRef::as_ref))?)?;
         let schema = match snapshot {
             Some(snapshot) => snapshot.schema(metadata).map_err(|error| super::iceberg_error("table schema", error))?,
             None => metadata.current_schema().clone(),

@@ -12,8 +12,8 @@ use iceberg::spec::{
 
 use super::catalog::{Settings, Table, write_metadata};
 use super::expiry::expired;
-use super::io::Io;
-use super::live::{Live, LiveFile, live_entries};
+use super::live::{Live, LiveFile};
+use super::manifests::ManifestReader;
 use super::{files, iceberg_error};
 use crate::error::{Error, Result};
 use crate::time;
@@ -63,7 +63,7 @@ pub(super) fn check_supported(table: &Table) -> Result<()> {
 
 /// Builds the snapshot of `change` on `base`. Every file made is noted in `created`, also when this fails.
 pub(super) fn build(
-    io: &Io,
+    reader: &ManifestReader,
     base: &Table,
     manifests: Vec<ManifestFile>,
     change: &Change,
@@ -72,8 +72,8 @@ pub(super) fn build(
     created: &mut Vec<String>,
 ) -> Result<Built> {
     let metadata = base.metadata();
-    let summary = summary(io, base, &manifests, change, notes.summary)?;
-    let mut writer = SnapshotWriter::new(io, base, created);
+    let summary = summary(reader, base, &manifests, change, notes.summary)?;
+    let mut writer = SnapshotWriter::new(reader, base, created);
     let manifests = writer.manifests(manifests, change, settings)?;
     let manifest_list = writer.manifest_list(manifests)?;
     let snapshot_id = writer.snapshot_id;
@@ -115,7 +115,7 @@ fn next_location(base: &Table, metadata: &iceberg::spec::TableMetadata) -> Resul
 }
 
 struct SnapshotWriter<'a> {
-    io: &'a Io,
+    reader: &'a ManifestReader,
     base: &'a Table,
     snapshot_id: i64,
     prefix: String,
@@ -124,9 +124,9 @@ struct SnapshotWriter<'a> {
 }
 
 impl<'a> SnapshotWriter<'a> {
-    fn new(io: &'a Io, base: &'a Table, created: &'a mut Vec<String>) -> Self {
+    fn new(reader: &'a ManifestReader, base: &'a Table, created: &'a mut Vec<String>) -> Self {
         let prefix = format!("{}/metadata/{}", base.location(), time::new_ordered_uuid());
-        Self { io, base, snapshot_id: time::random_positive_i64(), prefix, count: 0, created }
+        Self { reader, base, snapshot_id: time::random_positive_i64(), prefix, count: 0, created }
     }
 
     /// The manifests of the new snapshot.
@@ -162,10 +162,10 @@ impl<'a> SnapshotWriter<'a> {
         for content in [ManifestContentType::Data, ManifestContentType::Deletes] {
             let mut touched = Vec::new();
             for manifest in manifests.iter().filter(|manifest| manifest.content == content) {
-                let entries = live_entries(self.io, manifest)?;
+                let entries = self.reader.live_entries(manifest)?;
                 if entries.iter().any(|entry| removed.contains(entry.file.file_path())) {
                     self.check_spec(manifest)?;
-                    touched.extend(entries);
+                    touched.extend(entries.iter().cloned());
                 } else {
                     kept.push(manifest.clone());
                 }
@@ -196,8 +196,8 @@ impl<'a> SnapshotWriter<'a> {
             }
             let mut writer = self.writer(content)?;
             for manifest in group {
-                for entry in live_entries(self.io, manifest)? {
-                    add_old(&mut writer, entry, false)?;
+                for entry in self.reader.live_entries(manifest)?.iter() {
+                    add_old(&mut writer, entry.clone(), false)?;
                 }
             }
             kept.push(self.finish(writer)?);
@@ -237,7 +237,7 @@ impl<'a> SnapshotWriter<'a> {
     }
 
     fn finish(&self, writer: ManifestWriter) -> Result<ManifestFile> {
-        self.io.run(writer.write_manifest_file()).map_err(|error| iceberg_error("write a manifest", error))
+        self.reader.io().run(writer.write_manifest_file()).map_err(|error| iceberg_error("write a manifest", error))
     }
 
     fn manifest_list(&mut self, manifests: Vec<ManifestFile>) -> Result<String> {
@@ -252,7 +252,7 @@ impl<'a> SnapshotWriter<'a> {
             list.add_manifests(manifests.into_iter())?;
             list.close().await
         };
-        self.io.run(write).map_err(|error| iceberg_error("write a manifest list", error))?;
+        self.reader.io().run(write).map_err(|error| iceberg_error("write a manifest list", error))?;
         Ok(url)
     }
 }
@@ -277,7 +277,7 @@ const TOTALS: [&str; 6] = [
 ];
 
 fn summary(
-    io: &Io,
+    reader: &ManifestReader,
     base: &Table,
     manifests: &[ManifestFile],
     change: &Change,
@@ -285,7 +285,7 @@ fn summary(
 ) -> Result<Summary> {
     let metadata = base.metadata();
     let mut collector = SnapshotSummaryCollector::default();
-    let mut totals = previous_totals(io, base, manifests)?;
+    let mut totals = previous_totals(reader, base, manifests)?;
     for file in change.added.iter().chain(&change.added_deletes) {
         collector.add_file(file, metadata.current_schema().clone(), metadata.default_partition_spec().clone());
         add(&mut totals, file, 1);
@@ -301,14 +301,14 @@ fn summary(
 }
 
 /// The totals before this commit, from the last summary, or counted if another writer left them out.
-fn previous_totals(io: &Io, base: &Table, manifests: &[ManifestFile]) -> Result<[i64; 6]> {
+fn previous_totals(reader: &ManifestReader, base: &Table, manifests: &[ManifestFile]) -> Result<[i64; 6]> {
     let Some(snapshot) = base.metadata().current_snapshot() else { return Ok([0; 6]) };
     let noted = &snapshot.summary().additional_properties;
     let noted: Option<Vec<i64>> = TOTALS.iter().map(|key| noted.get(*key)?.parse().ok()).collect();
     if let Some(Ok(totals)) = noted.map(TryInto::try_into) {
         return Ok(totals);
     }
-    let live = Live::load(io, manifests)?;
+    let live = Live::load(reader, manifests)?;
     let mut totals = [0; 6];
     live.data.iter().chain(&live.deletes).for_each(|entry| add(&mut totals, &entry.file, 1));
     Ok(totals)

@@ -169,11 +169,11 @@ impl Database {
         let mut connection = self.connection.lock().await;
         let failed = |error| database_error("commit", error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        if let Some(owner) = owner {
-            if let Some(fenced) = assert_owner(&mut transaction, owner).await.map_err(failed)? {
-                transaction.rollback().await.map_err(failed)?;
-                return Ok(fenced);
-            }
+        if let Some(owner) = owner
+            && let Some(fenced) = assert_owner(&mut transaction, owner).await.map_err(failed)?
+        {
+            transaction.rollback().await.map_err(failed)?;
+            return Ok(fenced);
         }
         let update = format!(
             "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? \

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,12 +49,8 @@ def test_append_by_key_from_a_file_and_to_a_partition(place: Path, tmp_path: Pat
 
 def test_python_and_command_line_choose_the_same_partition_for_a_key(place: Path) -> None:
     kappa.Log().create("a", partitions=7)
-    kappa.Log().create("b", partitions=7)
     records = [{"k": f"key-{i}"} for i in range(50)]
     kappa.Log().append("a", records, key="k")
-    cli(
-        "log", "append", "b", input_="".join(json.dumps(r) + "\n" for r in records).replace("}", "}"), env={}
-    ).check_returncode()
     cli("log", "create", "c", "--partitions", "7")
     cli("log", "append", "c", "--key", "k", input_="".join(json.dumps(r) + "\n" for r in records))
     places = [{r.key: r.partition for r in kappa.Log().scan(topic)} for topic in ("a", "c")]
@@ -165,8 +163,7 @@ def test_doctor(place: Path) -> None:
 
 def test_a_closed_pipe_is_no_error(place: Path) -> None:
     fill(5000)
-    done = command(
-        "-c",
-        "import subprocess, sys; p = subprocess.run(f'{sys.executable} -m kappa log tail payments -n 5000 | head -1', shell=True)",
-    )
-    assert "Traceback" not in done.stderr
+    pipe = f"{sys.executable} -m kappa log tail payments -n 5000 | head -n 1"
+    done = subprocess.run(pipe, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""

@@ -46,8 +46,8 @@ def test_sizes() -> None:
 
 def test_positions() -> None:
     assert position("head", "f") == "head"
-    assert position("0:12,3:4", "f") == "0:12,3:4"
-    assert position(timedelta(hours=1), "f") == "3600s"
+    assert position("0:12, 3:4", "f") == "0:12,3:4"
+    assert position(timedelta(hours=1), "f") == "3600000ms"
     assert position("2026-03-01T05:30:00+05:30", "f") == "2026-03-01T00:00:00.000Z"
     assert position("2026-03-01T00:00:00.250Z", "f") == "2026-03-01T00:00:00.250Z"
     assert position(datetime(2026, 3, 1, tzinfo=timezone.utc), "f") == "2026-03-01T00:00:00.000Z"

@@ -9,12 +9,38 @@ use serde_json::Value;
 use super::{block, decode_all, decode_one, schema};
 use crate::plan::schema::{DataType, Field, Schema};
 
-/// Whether a payload is a JSON object. serde_json's own value refuses numbers beyond a double, which are good JSON; its
+/// Whether a payload is a JSON object. serde_json's own value stops at numbers beyond a double, which are good JSON; its
 /// skipping accepts half surrogate pairs, which we refuse: so both are asked.
 fn is_json_object(payload: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(payload) else { return false };
-    let syntax = serde_json::from_str::<IgnoredAny>(text).is_ok() && text.trim_start().starts_with('{');
-    syntax && serde_json::from_str::<Value>(text).err().is_none_or(|error| error.to_string().contains("number out of range"))
+    if serde_json::from_str::<IgnoredAny>(text).is_err() || !text.trim_start().starts_with('{') {
+        return false;
+    }
+    match serde_json::from_str::<Value>(text) {
+        Ok(_) => true,
+        Err(error) => error.to_string().contains("number out of range") && !has_half_pair(text),
+    }
+}
+
+/// Whether one of a JSON text's escapes is half a surrogate pair. Backslashes stand in strings only, so that two escapes next
+/// to each other are of one string.
+fn has_half_pair(text: &str) -> bool {
+    let (mut rest, mut high) = (text, false);
+    while !rest.is_empty() {
+        let unit = rest.strip_prefix("\\u").map(|hex| u16::from_str_radix(&hex[..4], 16).unwrap());
+        let low = matches!(unit, Some(0xDC00..=0xDFFF));
+        if low != high {
+            return true;
+        }
+        high = matches!(unit, Some(0xD800..=0xDBFF));
+        let step = match (unit, rest.starts_with('\\')) {
+            (Some(_), _) => 6,
+            (None, true) => 2,
+            (None, false) => rest.chars().next().map_or(1, char::len_utf8),
+        };
+        rest = &rest[step..];
+    }
+    high
 }
 
 /// Random documents, written with random white space and escapes.

@@ -28,7 +28,7 @@ fn compression() -> impl Strategy<Value = Compression> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn any_records_come_back_from_any_offset(
         appends in vec((vec(any_record(), 0..60), compression(), any::<bool>()), 1..5),

@@ -170,7 +170,7 @@ fn one_nan(value: f64) -> f64 {
 }
 
 /// Python's `//` and `%`: the remainder has the sign of the divisor, and both belong together.
-fn floor_div_mod(left: f64, right: f64) -> (f64, f64) {
+pub(super) fn floor_div_mod(left: f64, right: f64) -> (f64, f64) {
     if right == 0.0 {
         return (left / right, f64::NAN);
     }

@@ -106,7 +106,7 @@ fn many_delete_files_and_manifests_are_merged() {
     let table = world.catalog.require(&name("t")).unwrap();
     let manifests = crate::table::live::manifests(table.metadata().current_snapshot().map(AsRef::as_ref)).unwrap();
     assert!(manifests.len() <= 7, "{}", manifests.len());
-    let live = crate::table::live::Live::load(world.catalog.io(), &manifests).unwrap();
+    let live = crate::table::live::Live::load(world.other().manifests(), &manifests).unwrap();
     assert_eq!(summary["total-data-files"], live.data.len().to_string());
     assert_eq!(summary["total-delete-files"], live.deletes.len().to_string());
     let rows = |files: &[crate::table::live::LiveFile]| files.iter().map(|entry| entry.file.record_count()).sum::<u64>();

@@ -108,10 +108,6 @@ impl Ended {
         let line = format!("failpoint {point}: killed");
         assert!(self.stderr.lines().any(|found| found.ends_with(&line)), "{point}: {}", self.stderr);
     }
-
-    pub fn assert_success(&self) {
-        assert!(self.status.success(), "{} {}", self.status, self.stderr);
-    }
 }
 
 /// Not a test: what a child does. Without a task it does nothing.
