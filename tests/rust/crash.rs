@@ -64,7 +64,10 @@ fn die_in_a_live_run(point: &str, hit: u64, parallelism: usize) {
     let world = World::new(log.partitions.len());
     let mut writer = world.writer();
     let armed = format!("{point}:{hit}");
-    let mut child = child::run(&world, &job, &options(&job, Mode::Live, parallelism, 1), Some(&armed));
+    // With so little memory that caches are emptied all the time, or with enough.
+    let memory_bytes = if hit % 2 == 0 { 1 } else { 32 << 20 };
+    let run = RunOptions { memory_bytes, ..options(&job, Mode::Live, parallelism, 1) };
+    let mut child = child::run(&world, &job, &run, Some(&armed));
     for slice in 1..=SLICES {
         let upto: Vec<i64> = log.ends().iter().map(|end| end * slice / SLICES).collect();
         writer.append(&log, &upto);

@@ -47,10 +47,8 @@ fn file(content: StagedContent, name: &str, data_file: serde_json::Value) -> Sta
 fn manifest() -> Manifest {
     let candidate = Some(Candidate { time: 1_777_000_000_000, confirmations: 2 });
     let first = PartitionTime { accepted_max: Some(1_776_643_200_000), candidate };
-    let partitions = BTreeMap::from([
-        (0, partition(0, 20, Some(40), first)),
-        (1, partition(10, 30, None, PartitionTime::default())),
-    ]);
+    let partitions =
+        BTreeMap::from([(0, partition(0, 20, Some(40), first)), (1, partition(10, 30, None, PartitionTime::default()))]);
     let field = |id, name: &str, data_type| StateField { id, name: name.into(), data_type };
     Manifest {
         format: 1,

@@ -24,6 +24,8 @@ struct Case {
     restarted: usize,
     interval_ms: u64,
     batch: usize,
+    /// So little that caches are emptied all the time, or enough.
+    memory: usize,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
@@ -34,13 +36,20 @@ fn cases() -> impl Strategy<Value = Case> {
         Just(vec![Output::Wide, Output::Rows]),
         Just(vec![Output::Daily, Output::Rows, Output::Wide]),
     ];
-    let policies = (prop::sample::select(vec!["keep", "drop", "dead_letter"]), prop::sample::select(vec!["fail", "skip", "dead_letter"]));
+    let policies =
+        (prop::sample::select(vec!["keep", "drop", "dead_letter"]), prop::sample::select(vec!["fail", "skip", "dead_letter"]));
     let job = (outputs, policies).prop_map(|(outputs, (late, bad))| Job { outputs, late, bad });
-    let tuning = (1..=4usize, 1..=4usize, prop::sample::select(vec![1u64, 7, 50, 10_000]), prop::sample::select(vec![1usize, 3, 64, 8192]));
+    let tuning = (
+        1..=4usize,
+        1..=4usize,
+        prop::sample::select(vec![1u64, 7, 50, 10_000]),
+        prop::sample::select(vec![1usize, 3, 64, 8192]),
+    );
+    let memory = prop::sample::select(vec![1usize, 100_000, 32 << 20]);
     let size = prop::sample::select(vec![0usize, 1, 40, 700, 3_000]);
-    (any::<u64>(), size, 1..=4usize, job, tuning).prop_map(|(seed, records, partitions, job, tuning)| {
+    (any::<u64>(), size, 1..=4usize, job, tuning, memory).prop_map(|(seed, records, partitions, job, tuning, memory)| {
         let (parallelism, restarted, interval_ms, batch) = tuning;
-        Case { seed, records, partitions, job, parallelism, restarted, interval_ms, batch }
+        Case { seed, records, partitions, job, parallelism, restarted, interval_ms, batch, memory }
     })
 }
 
@@ -52,7 +61,7 @@ impl Case {
 
     fn options(&self, mode: Mode) -> RunOptions {
         let options = options(&self.job, mode, self.parallelism, self.interval_ms);
-        RunOptions { batch_records: Some(self.batch), ..options }
+        RunOptions { batch_records: Some(self.batch), memory_bytes: self.memory, ..options }
     }
 
     fn restart(&self, mode: Mode) -> RunOptions {

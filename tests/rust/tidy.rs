@@ -166,7 +166,8 @@ fn files_and_functions_are_small() {
 /// A function with a body on lines of its own.
 fn is_function(line: &str) -> bool {
     let words = line.trim_start();
-    let start = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "const fn ", "pub const fn ", "async fn ", "pub async fn "];
+    let start =
+        ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "const fn ", "pub const fn ", "async fn ", "pub async fn "];
     start.iter().any(|start| words.starts_with(start)) && !words.ends_with('}') && !words.ends_with(';')
 }
 

@@ -23,9 +23,16 @@ const TASK: &str = "KAPPA_TEST_TASK";
 /// What a child does.
 #[derive(Serialize, Deserialize)]
 enum Task {
-    Run { plan: JobPlan, options: RunOptions, settings: BTreeMap<String, String> },
+    Run {
+        plan: JobPlan,
+        options: RunOptions,
+        settings: BTreeMap<String, String>,
+    },
     /// Appends payloads to partition 0, with a flush after each batch of them.
-    Append { root: std::path::PathBuf, batches: Vec<Vec<(i64, Option<Vec<u8>>)>> },
+    Append {
+        root: std::path::PathBuf,
+        batches: Vec<Vec<(i64, Option<Vec<u8>>)>>,
+    },
 }
 
 /// How a child ended.
@@ -49,7 +56,8 @@ pub fn run(world: &World, job: &Job, options: &RunOptions, failpoint: Option<&st
 
 /// Starts a process that appends the first partition of a log from an offset on, `batch` records at a time.
 pub fn append(world: &World, log: &Log, from: i64, batch: usize, failpoint: Option<&str>) -> Process {
-    let records: Vec<_> = log.partitions[0][from as usize..].iter().map(|record| (record.timestamp, record.payload.clone())).collect();
+    let records: Vec<_> =
+        log.partitions[0][from as usize..].iter().map(|record| (record.timestamp, record.payload.clone())).collect();
     let batches = records.chunks(batch).map(<[_]>::to_vec).collect();
     start(world.dir.path(), &Task::Append { root: world.dir.path().join("log"), batches }, failpoint)
 }

@@ -57,7 +57,8 @@ impl Log {
 
     /// By partition, the offset of the first record with this timestamp or a later one; the end if there is none.
     pub fn offsets_at(&self, timestamp: i64) -> Vec<i64> {
-        let at = |records: &Vec<Record>| records.iter().position(|record| record.timestamp >= timestamp).unwrap_or(records.len());
+        let at =
+            |records: &Vec<Record>| records.iter().position(|record| record.timestamp >= timestamp).unwrap_or(records.len());
         self.partitions.iter().map(|records| at(records) as i64).collect()
     }
 }

@@ -169,7 +169,8 @@ impl Writer {
         for (partition, from) in self.topic.durable_ends() {
             let number = partition.0 as usize;
             for record in &log.partitions[number][from.0 as usize..(upto[number].max(from.0)) as usize] {
-                let record = NewRecord { value: record.payload.as_deref(), timestamp: record.timestamp, ..NewRecord::default() };
+                let record =
+                    NewRecord { value: record.payload.as_deref(), timestamp: record.timestamp, ..NewRecord::default() };
                 self.topic.push_to(Partition(partition.0), &record).unwrap();
             }
         }
