@@ -93,7 +93,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(16))]
+    #![proptest_config(config(30))]
 
     #[test]
     fn a_reprocess_is_the_batch_recomputation(case in cases()) {
@@ -106,7 +106,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(10))]
+    #![proptest_config(config(16))]
 
     #[test]
     fn a_live_run_over_a_growing_log_is_the_batch_recomputation(case in cases()) {
@@ -176,7 +176,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(8))]
+    #![proptest_config(config(14))]
 
     #[test]
     fn a_floor_and_an_end_are_those_of_the_log(case in cases(), from in 0..1200i64, length in 0..1200i64) {

@@ -19,6 +19,8 @@ pub fn generate(seed: u64, shape: Shape) -> Log {
     let empty = (shape.partitions > 1 && random.once_in(3)).then(|| random.below(shape.partitions as u64) as usize);
     let idle = random.once_in(3).then(|| random.below(shape.partitions as u64) as usize);
     let mut drift = vec![0i64; shape.partitions];
+    // In some logs many records have the very same event time, in one partition and in several.
+    let grain = random.pick(&[1, 60_000, 1_800_000]);
     for i in 0..shape.records {
         let partition = random.below(shape.partitions as u64) as usize;
         if empty == Some(partition) || (idle == Some(partition) && i * 2 > shape.records) {
@@ -29,12 +31,12 @@ pub fn generate(seed: u64, shape: Shape) -> Log {
             drift[partition] += MAX_FUTURE * 2;
         }
         let clock = BASE + i as i64 * 240_000 + drift[partition];
-        partitions[partition].push(record(&mut random, clock, shape.bad));
+        partitions[partition].push(record(&mut random, clock, grain, shape.bad));
     }
     Log { partitions }
 }
 
-fn record(random: &mut Random, clock: i64, bad: bool) -> Record {
+fn record(random: &mut Random, clock: i64, grain: i64, bad: bool) -> Record {
     let t = clock
         + match random.below(40) {
             0..2 => -OUT_OF_ORDERNESS - random.between(-1, 3_600_000),
@@ -42,6 +44,7 @@ fn record(random: &mut Random, clock: i64, bad: bool) -> Record {
             3 => -OUT_OF_ORDERNESS,
             _ => random.between(-OUT_OF_ORDERNESS / 2, OUT_OF_ORDERNESS / 2),
         };
+    let t = t.div_euclid(grain) * grain;
     let row = row(random, t);
     let timestamp = clock + random.between(-3_000, 3_000);
     if bad && random.once_in(25) {
