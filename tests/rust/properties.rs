@@ -206,8 +206,16 @@ fn a_reprocess_that_follows_goes_on_by_itself() {
     let half: Vec<i64> = log.ends().iter().map(|end| end / 2).collect();
     let mut writer = world.writer();
     writer.append(&log, &half);
-    let run = begin(&world, &job, RunOptions { follow: true, ..options(&job, Mode::Reprocess, 2, 10) });
+    let follow = RunOptions { follow: true, ..options(&job, Mode::Reprocess, 2, 10) };
+    let run = begin(&world, &job, follow.clone());
     wait_for("the first half", || world.is_at(&job, &half));
+    let more: Vec<i64> = log.ends().iter().map(|end| end * 2 / 3).collect();
+    writer.append(&log, &more);
+    wait_for("more", || world.is_at(&job, &more));
+    run.abort();
+    run.report().unwrap();
+    // The same command goes on.
+    let run = begin(&world, &job, follow);
     writer.append(&log, &log.ends());
     stop_at(&world, &job, &run, &log.ends());
     world.check_end(&log, &job, &Domain::whole(&log), "follow");
