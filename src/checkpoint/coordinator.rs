@@ -264,6 +264,8 @@ impl Coordinator {
             self.observer.caught_up();
             if self.follow && !self.control.stop.load(SeqCst) {
                 run.at_end.fill(false);
+                let partitions = self.last.manifest.sources.iter_mut().flat_map(|source| source.partitions.values_mut());
+                partitions.for_each(|partition| partition.end = None);
                 self.command_all(&Command::Unbound);
             } else {
                 run.ending = Some(Ending::Complete);

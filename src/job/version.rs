@@ -83,7 +83,8 @@ impl Prepared {
             stored.finished = stored.finished && self.is_delivered(dir)?;
         }
         let request = Request {
-            live: options.mode == Mode::Live,
+            // The same command goes on with a version that `--follow` has brought to its live part.
+            live: options.mode == Mode::Live || (options.follow && stored.as_ref().is_some_and(|(_, stored)| stored.live)),
             replace: options.replace,
             fingerprint: self.fingerprint.clone(),
             from: options.from.clone(),
@@ -140,7 +141,9 @@ impl Prepared {
                 let newest = self.catalog.load(name)?.and_then(|table| Marker::newest(table.metadata()));
                 Ok(newest.is_some_and(|(marker, _)| marker.version == manifest.version && marker.checkpoint >= number.0))
             };
-            return Ok(number == Epoch(0) || self.tables.iter().map(has_it).collect::<Result<Vec<_>>>()?.into_iter().all(|has| has));
+            return Ok(
+                number == Epoch(0) || self.tables.iter().map(has_it).collect::<Result<Vec<_>>>()?.into_iter().all(|has| has)
+            );
         }
         Ok(true)
     }

@@ -64,3 +64,31 @@ impl PartitionReader for LogReader {
         LogReader::poll(self, block, max_bytes, until)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{LogDir, NewRecord, Retention, WriterOptions};
+
+    #[test]
+    fn the_log_is_a_source() {
+        let root = tempfile::tempdir().unwrap();
+        let topic = LogDir::open(root.path()).create_topic("t", 2, Retention::default()).unwrap();
+        let mut writer = topic.writer(Partition(1), WriterOptions { batch_bytes: 100, ..WriterOptions::default() }).unwrap();
+        for timestamp in 1_000..1_050 {
+            writer.push(&NewRecord { value: Some(b"{}"), timestamp, ..NewRecord::default() }).unwrap();
+        }
+        writer.flush().unwrap();
+        let source = EmbeddedSource::open(root.path(), "t").unwrap();
+        assert_eq!(source.topic_id(), topic.id().to_string());
+        let partitions = source.partitions().unwrap();
+        assert_eq!((partitions[0].end, partitions[1].end, partitions[1].start), (Offset(0), Offset(50), Offset(0)));
+        assert_eq!(source.offset_at(Partition(1), 1_007).unwrap(), Offset(7));
+        let mut reader = source.open(Partition(1), Offset(7)).unwrap();
+        let mut block = RecordBlock::default();
+        reader.poll(&mut block, 1 << 20, Some(Offset(12))).unwrap();
+        let offsets: Vec<i64> = block.records.iter().map(|record| record.offset).collect();
+        assert_eq!((offsets, block.partition, block.next_offset), ((7..12).collect(), Partition(1), Offset(12)));
+        assert!(EmbeddedSource::open(root.path(), "u").is_err());
+    }
+}

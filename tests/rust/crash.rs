@@ -87,6 +87,7 @@ fn die_in_a_live_run(point: &str, hit: u64, parallelism: usize) {
 /// Nothing of a crash stays behind in the version's directory but the two checkpoints that are kept.
 fn assert_tidy(world: &World, what: &str) {
     let mut versions = world.versions();
+    world.check_chain();
     // Sorted by creation: a version that died while it was created leaves an empty one behind.
     versions.sort();
     let dir = versions.pop().unwrap();
@@ -232,7 +233,11 @@ fn kills_at_any_moment() {
         let (world, whole) = (World::with(&log), Domain::whole(&log));
         for _ in 0..8 {
             let parallelism = 1 + random.below(3) as usize;
-            let run = RunOptions { batch_records: Some(4), ..options(&job, Mode::Reprocess, parallelism, random.below(40)) };
+            let run = RunOptions {
+                batch_records: Some(4),
+                memory_bytes: random.pick(&[1, 32 << 20]),
+                ..options(&job, Mode::Reprocess, parallelism, random.below(40))
+            };
             let mut child = child::run(&world, &job, &run, None);
             std::thread::sleep(std::time::Duration::from_millis(random.below(250)));
             child.kill();

@@ -53,6 +53,14 @@ fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
+fn pressed() -> impl Strategy<Value = Case> {
+    let outputs = prop_oneof![Just(vec![Output::Wide]), Just(vec![Output::Daily, Output::Rows])];
+    (any::<u64>(), outputs, 2..=4usize, 1..=4usize, 1..=4usize).prop_map(|(seed, outputs, parallelism, restarted, batch)| {
+        let job = Job { outputs, late: "drop", bad: "skip" };
+        Case { seed, records: 8_000, partitions: 4, job, parallelism, restarted, interval_ms: 1, batch, memory: 1 }
+    })
+}
+
 impl Case {
     fn log(&self) -> Log {
         let shape = Shape { records: self.records, partitions: self.partitions, bad: self.job.bad != "fail" };
@@ -93,7 +101,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(30))]
+    #![proptest_config(config(20))]
 
     #[test]
     fn a_reprocess_is_the_batch_recomputation(case in cases()) {
@@ -102,6 +110,31 @@ proptest! {
         let report = finish(&world, &case.job, case.options(Mode::Reprocess));
         prop_assert_eq!(report.outcome, Outcome::Complete);
         world.check_end(&log, &case.job, &Domain::whole(&log), "reprocess");
+        world.check_history(&log, &case.job, &Domain::whole(&log));
+    }
+
+    /// Checkpoints as fast as they can, batches so small that barriers fall between them, caches that are always emptied:
+    /// what is torn shows when the job is aborted and goes on.
+    #[test]
+    fn checkpoints_are_whole_under_pressure(case in pressed()) {
+        let log = case.log();
+        let (world, whole) = (World::with(&log), Domain::whole(&log));
+        let mut random = Random(case.seed ^ 4);
+        for attempt in 0.. {
+            let settings = if attempt % 2 == 0 { case.options(Mode::Reprocess) } else { case.restart(Mode::Reprocess) };
+            let run = begin(&world, &case.job, settings);
+            std::thread::sleep(Duration::from_millis(20 + random.below(80)));
+            if attempt < 8 {
+                run.abort();
+            }
+            let ended = run.report().unwrap().outcome == Outcome::Complete;
+            world.check(&log, &case.job, &whole, &format!("attempt {attempt}"));
+            if ended {
+                break;
+            }
+        }
+        world.check_end(&log, &case.job, &whole, "in the end");
+        world.check_history(&log, &case.job, &whole);
     }
 }
 
@@ -206,8 +239,16 @@ fn a_reprocess_that_follows_goes_on_by_itself() {
     let half: Vec<i64> = log.ends().iter().map(|end| end / 2).collect();
     let mut writer = world.writer();
     writer.append(&log, &half);
-    let run = begin(&world, &job, RunOptions { follow: true, ..options(&job, Mode::Reprocess, 2, 10) });
+    let follow = RunOptions { follow: true, ..options(&job, Mode::Reprocess, 2, 10) };
+    let run = begin(&world, &job, follow.clone());
     wait_for("the first half", || world.is_at(&job, &half));
+    let more: Vec<i64> = log.ends().iter().map(|end| end * 2 / 3).collect();
+    writer.append(&log, &more);
+    wait_for("more", || world.is_at(&job, &more));
+    run.abort();
+    run.report().unwrap();
+    // The same command goes on.
+    let run = begin(&world, &job, follow);
     writer.append(&log, &log.ends());
     stop_at(&world, &job, &run, &log.ends());
     world.check_end(&log, &job, &Domain::whole(&log), "follow");

@@ -126,3 +126,22 @@ fn a_bad_record_stops_the_job_and_another_policy_goes_on() {
     assert_eq!(self::run(&world, &skipping, few), Outcome::Complete);
     world.check_end(&log, &skipping, &Domain::whole(&log), "skipped");
 }
+
+/// Records that were deleted before they were read are a gap, and never skipped in silence.
+#[test]
+fn a_gap_in_the_log_is_refused() {
+    let job = job();
+    let log = generate(8, Shape { records: 3_000, partitions: 1, bad: false });
+    let world = World::new(1);
+    world.log().delete_topic(TOPIC).unwrap();
+    world.log().create_topic(TOPIC, 1, Retention { ms: Some(1_000), bytes: None }).unwrap();
+    let mut writer = world.writer();
+    writer.append(&log, &[100]);
+    assert_eq!(run(&world, &job, options(&job, Mode::Reprocess, 2, 1_000)), Outcome::Complete);
+    writer.append(&log, &log.ends());
+    drop(writer);
+    world.log().enforce_retention(log.partitions[0].last().unwrap().timestamp + 10 * 86_400_000).unwrap();
+    let error = refusal(&world, &job, options(&job, Mode::Live, 2, 1_000));
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "retention_gap"));
+    assert_eq!(world.check(&log, &job, &Domain::whole(&log), "after the refusal"), Some(vec![100]));
+}

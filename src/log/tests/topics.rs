@@ -1,8 +1,6 @@
-//! Topics: made, found, looked at, deleted; and the log as a source.
+//! Topics: made, found, looked at, deleted.
 
 use super::*;
-use crate::source::LogSource;
-use crate::source::embedded::EmbeddedSource;
 
 #[test]
 fn topics_are_made_and_found_and_deleted() {
@@ -50,24 +48,4 @@ fn the_tail_is_the_newest_over_all_partitions() {
     }
     assert_eq!(seen.len(), 100);
     assert!(seen.is_sorted());
-}
-
-#[test]
-fn it_is_a_source() {
-    let root = tempfile::tempdir().unwrap();
-    let topic = LogDir::open(root.path()).create_topic("t", 2, Retention::default()).unwrap();
-    let mut writer = topic.writer(Partition(1), small()).unwrap();
-    append(&mut writer, &records(0..50)).unwrap();
-    writer.flush().unwrap();
-    let source = EmbeddedSource::open(root.path(), "t").unwrap();
-    assert_eq!(source.topic_id(), topic.id().to_string());
-    let partitions = source.partitions().unwrap();
-    assert_eq!((partitions[0].end, partitions[1].end, partitions[1].start), (Offset(0), Offset(50), Offset(0)));
-    assert_eq!(source.offset_at(Partition(1), 1_007).unwrap(), Offset(7));
-    let mut reader = source.open(Partition(1), Offset(7)).unwrap();
-    let mut block = RecordBlock::default();
-    reader.poll(&mut block, 1 << 20, Some(Offset(12))).unwrap();
-    let offsets: Vec<i64> = block.records.iter().map(|record| record.offset).collect();
-    assert_eq!((offsets, block.partition, block.next_offset), ((7..12).collect(), Partition(1), Offset(12)));
-    assert!(EmbeddedSource::open(root.path(), "u").is_err());
 }

@@ -63,7 +63,8 @@ fn every_type(directory: &str) {
     let created = catalog.create(&options).unwrap();
     let changes = reader.map(|batch| Change::Upsert(batch.unwrap())).collect();
     catalog.commit(&[commit_of(&created, 1, stage(&created, changes))], &fence(1)).unwrap();
-    let (schema, batches) = crate::query::read::scan(&catalog, &name("types"), None).unwrap();
+    let batches = scan(&catalog, "types", None);
+    let schema = batches.schema();
     let rows: Vec<_> = batches.map(|batch| batch.unwrap()).collect();
     println!("{schema:?}\n{}", arrow::util::pretty::pretty_format_batches(&rows).unwrap());
 }
@@ -77,7 +78,7 @@ fn a_table_that_another_engine_extended() {
         let catalog = open(std::path::Path::new(&directory)).with_settings(Settings { rewrite_below, ..Settings::default() });
         let table = catalog.require(&name("deleted")).unwrap();
         let count = |key: &str| {
-            let (_, batches) = crate::query::read::scan(&catalog, &name("deleted"), None).unwrap();
+            let batches = scan(&catalog, "deleted", None);
             let keys = batches.flat_map(|batch| {
                 let batch = batch.unwrap();
                 arrow::array::AsArray::as_string::<i32>(batch.column(0))

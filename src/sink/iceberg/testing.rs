@@ -10,10 +10,10 @@ use super::IcebergStaging;
 use crate::error::Result;
 use crate::message::Epoch;
 use crate::plan::schema::{DataType, Field, Schema, TimeUnit};
-use crate::query::read;
 use crate::sink::{Change, StagedFile, StagingWriter};
 use crate::table::catalog::Settings;
 use crate::table::commit::marker_summary;
+use crate::table::scan::Scan;
 use crate::table::{Catalog, CommitKind, CommitOutcome, CreateTable, Fence, Table, TableCommit, TableName};
 
 pub(super) const VERSION: &str = "version-1";
@@ -80,7 +80,7 @@ impl World {
     }
 
     pub(super) fn read_at(&self, table: &str, snapshot: Option<i64>) -> Vec<Row> {
-        let (_, batches) = read::scan(&self.catalog, &name(table), snapshot).unwrap();
+        let batches = scan(&self.catalog, table, snapshot);
         let mut rows = Vec::new();
         for batch in batches {
             let batch = batch.unwrap();
@@ -155,4 +155,9 @@ pub(super) fn foreign_commit(catalog: &Catalog, table: &str, checkpoint: u64, ro
     commit.summary = marker_summary("foreign", "elsewhere", checkpoint, "x");
     catalog.claim_owner("foreign", 1)?;
     catalog.commit(&[commit], &Fence { version: "foreign".into(), owner: 1, checkpoint, recovering: false }).map(|_| ())
+}
+
+/// The rows of a table.
+pub(super) fn scan(catalog: &Catalog, table: &str, snapshot: Option<i64>) -> Scan {
+    Scan::plan(catalog.io(), &catalog.require(&name(table)).unwrap(), snapshot).unwrap()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes as types;
-use kappa::checkpoint::manifest::Mode;
+use kappa::checkpoint::manifest::{Manifest, Mode};
 use kappa::config::Settings;
 use kappa::job::RunOptions;
 use kappa::log::{LogDir, NewRecord, Retention, TopicWriter, WriterOptions};
@@ -67,12 +67,15 @@ impl World {
 
     /// The rows of a table; none where there is no table, or nothing in it.
     pub fn rows(&self, table: &str) -> Multiset {
+        let there = self.catalog().load(&TableName::parse(table, "").unwrap()).unwrap().is_some();
+        if there { self.rows_at(table, None) } else { Multiset::new() }
+    }
+
+    /// The rows of a snapshot.
+    fn rows_at(&self, table: &str, snapshot: Option<i64>) -> Multiset {
         let (catalog, name) = (self.catalog(), TableName::parse(table, "").unwrap());
         let mut rows = Multiset::new();
-        if catalog.load(&name).unwrap().is_none() {
-            return rows;
-        }
-        let (_, scan) = kappa::query::read::scan(&catalog, &name, None).unwrap();
+        let (_, scan) = kappa::query::read::scan(&catalog, &name, snapshot).unwrap();
         for batch in scan {
             let batch = batch.unwrap();
             (0..batch.num_rows()).for_each(|row| *rows.entry(row_text(&batch, row)).or_default() += 1);
@@ -88,9 +91,7 @@ impl World {
 
     /// By partition, the position that a table's newest snapshot says.
     pub fn position(&self, table: &str) -> Option<Vec<i64>> {
-        let text = self.summary(table, "kappa.offsets")?;
-        let offsets: BTreeMap<String, BTreeMap<i32, i64>> = serde_json::from_str(&text).unwrap();
-        Some(offsets[TOPIC].values().copied().collect())
+        self.summary(table, "kappa.offsets").map(|text| position_of(&text))
     }
 
     /// Whether every table of a job is at a position.
@@ -117,6 +118,37 @@ impl World {
             }
         }
         position
+    }
+
+    /// The prefix property for every snapshot that a table ever had, or for some of them if there are very many.
+    pub fn check_history(&self, log: &Log, job: &Job, domain: &Domain) {
+        const CHECKED: usize = 40;
+        for output in 0..job.outputs.len() {
+            let table = self.catalog().require(&TableName::parse(&job.table(output), "").unwrap()).unwrap();
+            let snapshots: Vec<_> = table.metadata().snapshots().collect();
+            for snapshot in snapshots.iter().step_by(snapshots.len() / CHECKED + 1) {
+                let upto = position_of(&snapshot.summary().additional_properties["kappa.offsets"]);
+                let expected = recompute(log, job, domain, &upto);
+                let found = self.rows_at(&job.table(output), Some(snapshot.snapshot_id()));
+                assert_same(&format!("history: {} at {upto:?}", job.table(output)), &found, &expected.outputs[output].rows);
+            }
+        }
+    }
+
+    /// Every manifest of the newest version names the one before it, and none is of an owner before.
+    pub fn check_chain(&self) {
+        // Sorted by creation.
+        let dir = self.versions().into_iter().max().unwrap().join("manifests");
+        let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "manifest"));
+        files.sort();
+        // A running version may remove one while they are read.
+        let sealed: Vec<_> =
+            files.iter().filter_map(|f| std::fs::read(f).ok()).map(|b| Manifest::decode(&b).unwrap()).collect();
+        for pair in sealed.windows(2) {
+            assert_eq!(pair[1].manifest.previous, pair[0].hash, "checkpoint {}", pair[1].manifest.checkpoint);
+            assert!(pair[1].manifest.owner >= pair[0].manifest.owner, "checkpoint {}", pair[1].manifest.checkpoint);
+        }
     }
 
     /// As `check`, and everything has been read.
@@ -188,6 +220,11 @@ pub fn options(job: &Job, mode: Mode, parallelism: usize, interval_ms: u64) -> R
         "checkpoint_interval_ms": interval_ms,
     });
     serde_json::from_value(options).unwrap()
+}
+
+fn position_of(text: &str) -> Vec<i64> {
+    let offsets: BTreeMap<String, BTreeMap<i32, i64>> = serde_json::from_str(text).unwrap();
+    offsets[TOPIC].values().copied().collect()
 }
 
 /// Waits for something that will come: a minute, then it is an error.

@@ -97,13 +97,11 @@ fn interpret_call(function: &F, args: &[Typed], typed: &Typed, row: &Row) -> Res
         }
         _ => {}
     }
-    match values.into_iter().collect::<Option<Vec<V>>>() {
-        Some(values) => interpret_values(function, &values, typed.data_type == Some(DataType::Int32)),
-        None => Ok(None),
-    }
+    let Some(values) = values.into_iter().collect::<Option<Vec<V>>>() else { return Ok(None) };
+    interpret_values(function, &values, typed.data_type == Some(DataType::Int32))
 }
 
-/// Functions that are null where an argument is, of values.
+/// Functions of values of which none is null. `narrow`: integers are of 32 bits.
 fn interpret_values(function: &F, values: &[V], narrow: bool) -> Result<Option<V>, ()> {
     let int =
         |v: Option<i128>| match v.map(|v| if narrow { i32::try_from(v).map(i64::from).ok() } else { i64::try_from(v).ok() }) {
