@@ -29,7 +29,7 @@ test-rust: setup
 	@tools/cargo.sh test --release
 
 test-python: wheel
-	$(VENV)/python -m pytest
+	KAPPA_KAFKA_CLASSPATH="$${KAPPA_KAFKA_CLASSPATH:-$$(tests/kafka/classpath.sh)}" $(VENV)/python -m pytest
 
 test-interpreters: wheel
 	@tools/interpreters.sh

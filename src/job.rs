@@ -133,7 +133,7 @@ fn supervise(
     for worker in workers {
         let _ = worker.join();
     }
-    let (ending, last) = outcome.map_err(|error| dir.explain(error, owner))?;
+    let (ending, last) = outcome?;
     // The running state is a copy: what counts is in the checkpoints.
     crate::checkpoint::store::remove_directory(&dir.work(owner))?;
     finish(prepared, options, ending, &last.manifest, &watched, began, &events)

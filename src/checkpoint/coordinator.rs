@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use super::committer::{Committer, Confirmed};
 use super::gc::Kept;
 use super::manifest::{Manifest, Mode, Sealed};
-use super::store::{VersionDir, sync_directory, sync_tree};
+use super::store::{VersionDir, sync_directory, sync_tree, taken_over};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::protocol::checkpoint::{Ack, BarrierDecision, BarrierFacts, Command, Report, decide_barrier};
@@ -84,8 +84,8 @@ pub struct Coordinator {
     pub wake: Box<dyn Fn() + Send>,
     /// From the workers.
     pub reports: Receiver<Report>,
-    /// Records read so far: whether anything moved.
-    pub read: Box<dyn Fn() -> u64 + Send>,
+    /// The sum of all positions as they are now: whether anything moved since the last manifest.
+    pub positions: Box<dyn Fn() -> i64 + Send>,
     /// Commits.
     pub committer: Committer,
     /// What is asked of the job.
@@ -113,7 +113,6 @@ struct Run {
     at_end: Vec<bool>,
     wanted: bool,
     last_begun: Instant,
-    read_at_last: u64,
     ending: Option<Ending>,
     commits: Sender<Sealed>,
 }
@@ -143,7 +142,15 @@ impl Coordinator {
             self.command_all(&Command::Shutdown);
             outcome
         });
-        outcome.map(|ending| (ending, self.last))
+        outcome.map_err(|error| self.explain(error)).map(|ending| (ending, self.last))
+    }
+
+    /// A successor clears this process' files away: whatever failed then, that is why.
+    fn explain(&self, error: Error) -> Error {
+        match self.dir.newest() {
+            Ok(Some(newest)) if newest.manifest.owner > self.last.manifest.owner => taken_over(&newest.manifest),
+            _ => error,
+        }
     }
 
     fn coordinate(&mut self, commits: Sender<Sealed>, confirmations: &Receiver<Result<Confirmed>>) -> Result<Ending> {
@@ -153,7 +160,6 @@ impl Coordinator {
             at_end: vec![false; self.commands.len()],
             wanted: false,
             last_begun: instant(),
-            read_at_last: (self.read)(),
             ending: None,
             commits,
         };
@@ -191,13 +197,12 @@ impl Coordinator {
     }
 
     fn maybe_begin(&mut self, run: &mut Run) {
-        let read = (self.read)();
         let at_end = run.at_end.iter().all(|at| *at);
         let stopping = self.control.stop.load(SeqCst);
         let facts = BarrierFacts {
             in_flight: run.in_flight.is_some(),
             unconfirmed: run.unconfirmed.len(),
-            moved: read != run.read_at_last,
+            moved: (self.positions)() != self.last.manifest.position_sum(),
             due: run.last_begun.elapsed() >= self.interval,
             wanted: run.wanted || at_end || stopping,
         };
@@ -205,7 +210,6 @@ impl Coordinator {
             return;
         }
         let epoch = self.last.manifest.checkpoint.next();
-        run.read_at_last = read;
         run.last_begun = instant();
         run.wanted = false;
         run.in_flight = Some(InFlight { epoch, begun: instant(), acks: Vec::new(), finishing: at_end });

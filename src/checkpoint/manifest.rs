@@ -229,10 +229,10 @@ impl Manifest {
             )
             .hint("use the release that wrote it, or a newer one"));
         }
-        if length.parse() != Ok(body.len()) {
+        if length != body.len().to_string() {
             return Err(damaged("its length is wrong"));
         }
-        if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(body)) || hex(&Sha256::digest(body)) != hash {
+        if crc != format!("{:08x}", crc32c::crc32c(body)) || hex(&Sha256::digest(body)) != hash {
             return Err(damaged("its checksum is wrong"));
         }
         let manifest = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
@@ -270,6 +270,11 @@ impl Manifest {
         known.sort_unstable();
         known.dedup();
         ids.iter().map(|id| known.binary_search(id).unwrap_or(0)).collect()
+    }
+
+    /// The sum of all positions. They only grow: where it is the same, nothing has moved.
+    pub fn position_sum(&self) -> i64 {
+        self.sources.iter().flat_map(|source| source.partitions.values()).map(|partition| partition.next.0).sum()
     }
 
     /// Positions by topic and partition.

@@ -20,7 +20,7 @@ use crate::protocol::event_time::TimeBounds;
 use crate::runtime::align::Aligner;
 use crate::runtime::channel::{Wakers, edge};
 use crate::runtime::decode::SourceDecoder;
-use crate::runtime::partition::{PartitionProgress, PartitionTask};
+use crate::runtime::partition::{BATCH_RECORDS, PartitionProgress, PartitionTask};
 use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
 use crate::runtime::task::{Limits, Links, Worker};
 use crate::sink::StagingWriter;
@@ -89,7 +89,7 @@ pub fn launch(
         built.push(Worker {
             index,
             workers,
-            partitions: partitions_of(index, workers, prepared, manifest, &watched)?,
+            partitions: partitions_of(index, options, workers, prepared, manifest, &watched)?,
             decoders: decoders(prepared, manifest)?,
             topics: prepared.lowered.sources.iter().map(|spec| spec.read.topic.clone()).collect(),
             pipelines: pipelines(prepared, &version, &context)?,
@@ -112,7 +112,7 @@ pub fn launch(
         commands,
         wake: Box::new(move || wake.wake_all()),
         reports: from_workers,
-        read: Box::new(move || read_from.iter().map(|p| p.progress.next.load(Relaxed) as u64).sum()),
+        positions: Box::new(move || read_from.iter().map(|p| p.progress.next.load(Relaxed)).sum()),
         committer: version.committer,
         control,
         interval: Duration::from_millis(options.checkpoint_interval_ms.max(1)),
@@ -179,6 +179,7 @@ fn watch(prepared: &Prepared, manifest: &Manifest) -> Result<Arc<Vec<Watched>>> 
 /// Partitions are dealt out in turn, over all sources.
 fn partitions_of(
     index: usize,
+    options: &RunOptions,
     workers: usize,
     prepared: &Prepared,
     manifest: &Manifest,
@@ -192,7 +193,8 @@ fn partitions_of(
         };
         let reader = source.open(watched.partition, state.next)?;
         let start = PartitionAck { next: state.next, time: state.time, counts: state.counts };
-        tasks.push(PartitionTask::new(watched.source, watched.partition, start, state.end, reader, watched.progress.clone()));
+        let task = PartitionTask::new(watched.source, watched.partition, start, state.end, reader, watched.progress.clone());
+        tasks.push(task.with_batch(options.batch_records.unwrap_or(BATCH_RECORDS)));
     }
     Ok(tasks)
 }

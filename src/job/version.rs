@@ -27,6 +27,7 @@ use crate::runtime::pipeline::families;
 use crate::sink::dead_letter;
 use crate::source::LogSource;
 use crate::state::encoding::{FORMAT_VERSION, HASH_SEED, KEY_GROUPS};
+use crate::table::marker::Marker;
 use crate::table::{Catalog, CommitKind, CreateTable, Table, TableName};
 use crate::time::{new_ordered_uuid, new_uuid, now_ms};
 
@@ -76,7 +77,11 @@ impl Prepared {
         let names: Vec<String> = self.tables.iter().map(ToString::to_string).collect();
         let facts = self.tables.iter().map(|name| Ok((name.to_string(), self.fact(name)?))).collect::<Result<Vec<_>>>()?;
         let version = common_version(&facts)?;
-        let stored = version.as_deref().map(|version| self.stored(version, &names)).transpose()?;
+        let mut stored = version.as_deref().map(|version| self.stored(version, &names)).transpose()?;
+        if let Some((dir, stored)) = stored.as_mut().filter(|_| options.mode == Mode::Reprocess) {
+            // A process that died between its last manifest and the catalog has not finished.
+            stored.finished = stored.finished && self.is_delivered(dir)?;
+        }
         let request = Request {
             live: options.mode == Mode::Live,
             replace: options.replace,
@@ -122,6 +127,22 @@ impl Prepared {
             tables: manifest.outputs.into_iter().map(|output| output.table).collect(),
         };
         Ok((dir, stored))
+    }
+
+    /// Whether the tables have what the newest manifest lists, and so all before it.
+    fn is_delivered(&self, dir: &VersionDir) -> Result<bool> {
+        for number in dir.list()?.into_iter().rev() {
+            let manifest = dir.read(number)?.manifest;
+            if manifest.claim {
+                continue;
+            }
+            let has_it = |name: &TableName| -> Result<bool> {
+                let newest = self.catalog.load(name)?.and_then(|table| Marker::newest(table.metadata()));
+                Ok(newest.is_some_and(|(marker, _)| marker.version == manifest.version && marker.checkpoint >= number.0))
+            };
+            return Ok(number == Epoch(0) || self.tables.iter().map(has_it).collect::<Result<Vec<_>>>()?.into_iter().all(|has| has));
+        }
+        Ok(true)
     }
 
     /// Versions are UUIDs: what a table property says can never lead out of the checkpoints' directory.

@@ -43,6 +43,8 @@ pub struct PartitionTask {
     next: Offset,
     /// Where to stop.
     end: Option<Offset>,
+    /// Records handed out at a time.
+    batch: usize,
     progress: Arc<PartitionProgress>,
 }
 
@@ -66,10 +68,17 @@ impl PartitionTask {
             cursor: 0,
             next: start.next,
             end,
+            batch: BATCH_RECORDS,
             progress,
         };
         task.publish();
         task
+    }
+
+    /// Hands out at most so many records at a time.
+    pub fn with_batch(mut self, records: usize) -> Self {
+        self.batch = records.max(1);
+        self
     }
 
     /// Whether it is at its end.
@@ -97,7 +106,7 @@ impl PartitionTask {
                 return Ok(None);
             }
         }
-        let range = self.cursor..(self.cursor + BATCH_RECORDS).min(self.block.len());
+        let range = self.cursor..(self.cursor + self.batch).min(self.block.len());
         Ok(Some((std::mem::take(&mut self.block), range)))
     }
 

@@ -97,14 +97,20 @@ fn interpret_call(function: &F, args: &[Typed], typed: &Typed, row: &Row) -> Res
         }
         _ => {}
     }
-    let Some(values) = values.into_iter().collect::<Option<Vec<V>>>() else { return Ok(None) };
-    let narrow = typed.data_type == Some(DataType::Int32);
+    match values.into_iter().collect::<Option<Vec<V>>>() {
+        Some(values) => interpret_values(function, &values, typed.data_type == Some(DataType::Int32)),
+        None => Ok(None),
+    }
+}
+
+/// Functions that are null where an argument is, of values.
+fn interpret_values(function: &F, values: &[V], narrow: bool) -> Result<Option<V>, ()> {
     let int =
         |v: Option<i128>| match v.map(|v| if narrow { i32::try_from(v).map(i64::from).ok() } else { i64::try_from(v).ok() }) {
             Some(Some(v)) => Ok(Some(V::Int(v))),
             _ => Err(()),
         };
-    match (function, values.as_slice()) {
+    match (function, values) {
         (F::Not, [V::Bool(v)]) => Ok(Some(V::Bool(!v))),
         (F::Neg, [V::Int(v)]) => int(Some(-i128::from(*v))),
         (F::Abs, [V::Int(v)]) => int(Some(i128::from(*v).abs())),
@@ -125,7 +131,7 @@ fn interpret_call(function: &F, args: &[Typed], typed: &Typed, row: &Row) -> Res
         (F::FloorDiv | F::Mod, [V::Int(l), V::Int(r)]) => {
             let (l, r) = (i128::from(*l) * i128::from(r.signum()), i128::from(r.unsigned_abs()));
             let quotient = l.div_euclid(r);
-            let sign = if let [_, V::Int(r)] = values.as_slice() { i128::from(r.signum()) } else { 1 };
+            let sign = if let [_, V::Int(r)] = values { i128::from(r.signum()) } else { 1 };
             int(Some(if *function == F::FloorDiv { quotient } else { (l - quotient * r) * sign }))
         }
         (comparison, [l, r]) => {

@@ -1,0 +1,12 @@
+//! The whole engine against an independent recomputation: properties, crashes of real processes, formats, tidiness.
+
+// A test that cannot go on panics, in helpers too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod crash;
+mod formats;
+mod properties;
+mod refusals;
+mod support;
+mod tidy;
+mod two_processes;

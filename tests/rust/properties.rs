@@ -1,0 +1,218 @@
+//! **reprocess == live == batch recomputation**, whatever the parallelism, the batch size, the checkpoint interval, the
+//! restarts and the crashes. Each case is a seed and a few numbers: a failure prints them.
+
+use std::time::Duration;
+
+use kappa::checkpoint::manifest::Mode;
+use kappa::job::{Outcome, Report, Run, RunOptions, start};
+use proptest::prelude::*;
+
+use crate::support::data::{BASE, Log, Random};
+use crate::support::generate::{Shape, generate};
+use crate::support::jobs::{Job, Output};
+use crate::support::oracle::Domain;
+use crate::support::world::{World, options, wait_for};
+
+/// What a case consists of.
+#[derive(Clone, Debug)]
+struct Case {
+    seed: u64,
+    records: usize,
+    partitions: usize,
+    job: Job,
+    parallelism: usize,
+    restarted: usize,
+    interval_ms: u64,
+    batch: usize,
+    /// So little that caches are emptied all the time, or enough.
+    memory: usize,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let outputs = prop_oneof![
+        Just(vec![Output::Wide]),
+        Just(vec![Output::Daily]),
+        Just(vec![Output::Rows]),
+        Just(vec![Output::Wide, Output::Rows]),
+        Just(vec![Output::Daily, Output::Rows, Output::Wide]),
+    ];
+    let policies =
+        (prop::sample::select(vec!["keep", "drop", "dead_letter"]), prop::sample::select(vec!["fail", "skip", "dead_letter"]));
+    let job = (outputs, policies).prop_map(|(outputs, (late, bad))| Job { outputs, late, bad });
+    let tuning = (
+        1..=4usize,
+        1..=4usize,
+        prop::sample::select(vec![1u64, 7, 50, 10_000]),
+        prop::sample::select(vec![1usize, 3, 64, 8192]),
+    );
+    let memory = prop::sample::select(vec![1usize, 100_000, 32 << 20]);
+    let size = prop::sample::select(vec![0usize, 1, 40, 700, 3_000]);
+    (any::<u64>(), size, 1..=4usize, job, tuning, memory).prop_map(|(seed, records, partitions, job, tuning, memory)| {
+        let (parallelism, restarted, interval_ms, batch) = tuning;
+        Case { seed, records, partitions, job, parallelism, restarted, interval_ms, batch, memory }
+    })
+}
+
+impl Case {
+    fn log(&self) -> Log {
+        let shape = Shape { records: self.records, partitions: self.partitions, bad: self.job.bad != "fail" };
+        generate(self.seed, shape)
+    }
+
+    fn options(&self, mode: Mode) -> RunOptions {
+        let options = options(&self.job, mode, self.parallelism, self.interval_ms);
+        RunOptions { batch_records: Some(self.batch), memory_bytes: self.memory, ..options }
+    }
+
+    fn restart(&self, mode: Mode) -> RunOptions {
+        RunOptions { parallelism: Some(self.restarted), ..self.options(mode) }
+    }
+}
+
+fn begin(world: &World, job: &Job, options: RunOptions) -> Run {
+    start(job.plan(), options, world.settings.clone()).unwrap()
+}
+
+fn finish(world: &World, job: &Job, options: RunOptions) -> Report {
+    begin(world, job, options).report().unwrap()
+}
+
+/// Waits until a live run has committed everything, and stops it.
+fn stop_at(world: &World, job: &Job, run: &Run, position: &[i64]) {
+    wait_for("the end of the log", || {
+        assert!(!run.is_finished(), "{:?}", run.report());
+        world.is_at(job, position)
+    });
+    run.request_stop();
+    assert_eq!(run.report().unwrap().outcome, Outcome::Stopped);
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    // A case takes a while, and its seed says all: shrinking is not worth much here.
+    ProptestConfig { cases, max_shrink_iters: 4, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(30))]
+
+    #[test]
+    fn a_reprocess_is_the_batch_recomputation(case in cases()) {
+        let log = case.log();
+        let world = World::with(&log);
+        let report = finish(&world, &case.job, case.options(Mode::Reprocess));
+        prop_assert_eq!(report.outcome, Outcome::Complete);
+        world.check_end(&log, &case.job, &Domain::whole(&log), "reprocess");
+    }
+}
+
+proptest! {
+    #![proptest_config(config(16))]
+
+    #[test]
+    fn a_live_run_over_a_growing_log_is_the_batch_recomputation(case in cases()) {
+        let log = case.log();
+        let world = World::new(case.partitions);
+        let mut random = Random(case.seed ^ 1);
+        let mut upto: Vec<i64> = log.ends().iter().map(|end| random.between(0, *end)).collect();
+        let mut writer = world.writer();
+        writer.append(&log, &upto);
+        let run = begin(&world, &case.job, RunOptions { checkpoint_interval_ms: case.interval_ms.min(50), ..case.options(Mode::Live) });
+        while upto != log.ends() {
+            upto = upto.iter().zip(log.ends()).map(|(now, end)| random.between(*now, end).min(now + 300)).collect();
+            writer.append(&log, &upto);
+            std::thread::sleep(Duration::from_millis(random.below(20)));
+        }
+        if log.ends().iter().any(|end| *end > 0) {
+            stop_at(&world, &case.job, &run, &log.ends());
+        } else {
+            run.request_stop();
+            run.report().unwrap();
+        }
+        world.check_end(&log, &case.job, &Domain::whole(&log), "live");
+    }
+
+    #[test]
+    fn stops_and_aborts_at_any_moment_change_nothing(case in cases()) {
+        let log = case.log();
+        let world = World::with(&log);
+        let whole = Domain::whole(&log);
+        let mut random = Random(case.seed ^ 2);
+        for attempt in 0..6 {
+            let settings = if attempt % 2 == 0 { case.options(Mode::Reprocess) } else { case.restart(Mode::Reprocess) };
+            let run = match start(case.job.plan(), settings, world.settings.clone()) {
+                Ok(run) => run,
+                Err(error) => {
+                    prop_assert_eq!(error.code(), "finished");
+                    break;
+                }
+            };
+            std::thread::sleep(Duration::from_millis(random.below(60)));
+            if random.once_in(2) { run.abort() } else { run.request_stop() }
+            let report = run.report().unwrap();
+            prop_assert_ne!(report.outcome, Outcome::Stopped);
+            world.check(&log, &case.job, &whole, &format!("attempt {attempt}"));
+        }
+        match start(case.job.plan(), case.restart(Mode::Reprocess), world.settings.clone()) {
+            Ok(run) => prop_assert_eq!(run.report().unwrap().outcome, Outcome::Complete),
+            Err(error) => prop_assert_eq!(error.code(), "finished"),
+        }
+        world.check_end(&log, &case.job, &whole, "in the end");
+    }
+
+    #[test]
+    fn live_goes_on_exactly_where_a_reprocess_ended(case in cases()) {
+        let log = case.log();
+        let world = World::new(case.partitions);
+        let mut random = Random(case.seed ^ 3);
+        let first: Vec<i64> = log.ends().iter().map(|end| random.between(0, *end)).collect();
+        world.writer().append(&log, &first);
+        finish(&world, &case.job, case.options(Mode::Reprocess));
+        prop_assert_eq!(world.check(&log, &case.job, &Domain::whole(&log), "reprocess"), Some(first));
+        let run = begin(&world, &case.job, RunOptions { checkpoint_interval_ms: 10, ..case.restart(Mode::Live) });
+        world.writer().append(&log, &log.ends());
+        stop_at(&world, &case.job, &run, &log.ends());
+        world.check_end(&log, &case.job, &Domain::whole(&log), "live");
+    }
+}
+
+proptest! {
+    #![proptest_config(config(14))]
+
+    #[test]
+    fn a_floor_and_an_end_are_those_of_the_log(case in cases(), from in 0..1200i64, length in 0..1200i64) {
+        // Records come about every four minutes of the log's time.
+        let (from, until) = (BASE + from * 600_000, BASE + (from + length) * 600_000);
+        let text = |ms: i64| chrono::DateTime::from_timestamp_millis(ms).unwrap().to_rfc3339();
+        let log = case.log();
+        let world = World::with(&log);
+        let options = RunOptions { from: Some(text(from)), until: Some(text(until)), ..case.options(Mode::Reprocess) };
+        finish(&world, &case.job, options);
+        let domain = Domain { start: log.offsets_at(from - 3_600_000), floor: Some(from) };
+        let end: Vec<i64> = log.offsets_at(until).iter().zip(&domain.start).map(|(end, start)| *end.max(start)).collect();
+        prop_assert_eq!(world.check(&log, &case.job, &domain, "from and until"), Some(end));
+        // Live afterwards keeps the floor.
+        let run = begin(&world, &case.job, RunOptions { checkpoint_interval_ms: 10, ..case.restart(Mode::Live) });
+        stop_at(&world, &case.job, &run, &log.ends());
+        world.check_end(&log, &case.job, &domain, "live after");
+    }
+}
+
+/// `--follow`: the frozen end is one moment of a run that goes on.
+#[test]
+fn a_reprocess_that_follows_goes_on_by_itself() {
+    let job = Job::new(&[Output::Wide, Output::Rows], "keep", "skip");
+    let log = generate(11, Shape { records: 2_000, partitions: 3, bad: true });
+    let world = World::new(3);
+    let half: Vec<i64> = log.ends().iter().map(|end| end / 2).collect();
+    let mut writer = world.writer();
+    writer.append(&log, &half);
+    let run = begin(&world, &job, RunOptions { follow: true, ..options(&job, Mode::Reprocess, 2, 10) });
+    wait_for("the first half", || world.is_at(&job, &half));
+    writer.append(&log, &log.ends());
+    stop_at(&world, &job, &run, &log.ends());
+    world.check_end(&log, &job, &Domain::whole(&log), "follow");
+    let run = begin(&world, &job, options(&job, Mode::Live, 4, 10));
+    run.request_stop();
+    run.report().unwrap();
+    world.check_end(&log, &job, &Domain::whole(&log), "live again");
+}

@@ -1,0 +1,128 @@
+//! What is refused, with which code; and that nothing has changed then.
+
+use std::collections::BTreeMap;
+
+use kappa::checkpoint::manifest::Mode;
+use kappa::error::{Error, ErrorKind};
+use kappa::job::{Outcome, RunOptions, start};
+use kappa::log::Retention;
+use kappa::plan::schema::{DataType, Field, Schema};
+use kappa::table::{CreateTable, TableName};
+
+use crate::support::data::{Fault, Log, TOPIC};
+use crate::support::generate::{Shape, generate};
+use crate::support::jobs::{Job, Output};
+use crate::support::oracle::Domain;
+use crate::support::world::{World, options};
+
+fn log() -> Log {
+    generate(5, Shape { records: 500, partitions: 2, bad: false })
+}
+
+fn job() -> Job {
+    Job::new(&[Output::Daily], "keep", "fail")
+}
+
+fn refusal(world: &World, job: &Job, options: RunOptions) -> Error {
+    match start(job.plan(), options, world.settings.clone()) {
+        Ok(_) => panic!("it was not refused"),
+        Err(error) => error,
+    }
+}
+
+fn run(world: &World, job: &Job, options: RunOptions) -> Outcome {
+    start(job.plan(), options, world.settings.clone()).unwrap().report().unwrap().outcome
+}
+
+#[test]
+fn a_finished_reprocess_is_not_run_again_unless_it_is_replaced() {
+    let (log, job) = (log(), job());
+    let world = World::with(&log);
+    let reprocess = options(&job, Mode::Reprocess, 2, 1_000);
+    assert_eq!(run(&world, &job, reprocess.clone()), Outcome::Complete);
+    let error = refusal(&world, &job, reprocess.clone());
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "finished"));
+    assert!(error.hint_text().unwrap().contains("--replace"), "{error}");
+    world.check_end(&log, &job, &Domain::whole(&log), "after the refusal");
+    let old = world.versions();
+    assert_eq!(run(&world, &job, RunOptions { replace: true, ..reprocess }), Outcome::Complete);
+    world.check_end(&log, &job, &Domain::whole(&log), "replaced");
+    let new = world.versions();
+    assert!(new.len() == 1 && new != old, "{old:?} {new:?}");
+}
+
+#[test]
+fn a_table_of_another_plan_is_refused() {
+    let (log, job) = (log(), job());
+    let world = World::with(&log);
+    run(&world, &job, options(&job, Mode::Reprocess, 1, 1_000));
+    let other = Job { late: "drop", ..job.clone() };
+    let error = refusal(&world, &other, options(&job, Mode::Live, 1, 1_000));
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "other_plan"));
+    // What happens to bad records may change on the same version.
+    let skipping = Job { bad: "dead_letter", ..job.clone() };
+    let live = start(skipping.plan(), options(&job, Mode::Live, 1, 1_000), world.settings.clone()).unwrap();
+    live.request_stop();
+    assert_eq!(live.report().unwrap().outcome, Outcome::Stopped);
+    world.check_end(&log, &skipping, &Domain::whole(&log), "another policy");
+}
+
+#[test]
+fn a_table_of_somebody_else_is_refused() {
+    let (log, job) = (log(), job());
+    let world = World::with(&log);
+    let schema = Schema { fields: vec![Field::new("day", DataType::Date)] };
+    let name = TableName::parse(&job.table(0), "").unwrap();
+    let create = CreateTable { name, schema, primary_key: vec![], properties: BTreeMap::new() };
+    world.catalog().create(&create).unwrap();
+    let replace = RunOptions { replace: true, ..options(&job, Mode::Reprocess, 1, 1_000) };
+    for options in [options(&job, Mode::Reprocess, 1, 1_000), options(&job, Mode::Live, 1, 1_000), replace] {
+        assert_eq!(refusal(&world, &job, options).code(), "foreign_table");
+    }
+    assert!(world.versions().is_empty());
+}
+
+#[test]
+fn a_topic_made_again_is_another_topic() {
+    let (log, job) = (log(), job());
+    let world = World::with(&log);
+    run(&world, &job, options(&job, Mode::Reprocess, 2, 1_000));
+    world.log().delete_topic(TOPIC).unwrap();
+    world.log().create_topic(TOPIC, 2, Retention::default()).unwrap();
+    world.writer().append(&log, &log.ends());
+    let error = refusal(&world, &job, options(&job, Mode::Live, 2, 1_000));
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "topic_recreated"));
+}
+
+#[test]
+fn another_domain_is_refused_and_an_unfinished_reprocess_is_no_live_table() {
+    let job = Job { bad: "fail", ..job() };
+    let log = generate(6, Shape { records: 400, partitions: 2, bad: true });
+    let world = World::with(&log);
+    let run = start(job.plan(), options(&job, Mode::Reprocess, 2, 1_000), world.settings.clone()).unwrap();
+    assert_eq!(run.report().unwrap_err().code(), "bad_record");
+    let floor = RunOptions { from: Some("2026-04-21".into()), ..options(&job, Mode::Reprocess, 2, 1_000) };
+    assert_eq!(refusal(&world, &job, floor).code(), "other_domain");
+    assert_eq!(refusal(&world, &job, options(&job, Mode::Live, 2, 1_000)).code(), "unfinished");
+}
+
+/// `fail` stops at the record and says where; with another policy the same version goes on.
+#[test]
+fn a_bad_record_stops_the_job_and_another_policy_goes_on() {
+    let failing = Job::new(&[Output::Wide, Output::Rows], "keep", "fail");
+    let log = generate(7, Shape { records: 900, partitions: 1, bad: true });
+    let world = World::with(&log);
+    let few = RunOptions { batch_records: Some(8), ..options(&failing, Mode::Reprocess, 2, 1) };
+    let run = start(failing.plan(), few.clone(), world.settings.clone()).unwrap();
+    let error = run.report().unwrap_err();
+    let first = log.partitions[0].iter().position(|record| record.fault != Fault::None).unwrap();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Data, "bad_record"));
+    let text = error.to_string();
+    for part in [format!("topic={TOPIC}"), "partition=0".into(), format!("offset={first}"), "on_bad_record".into()] {
+        assert!(text.contains(&part), "{part} in {text}");
+    }
+    let skipping = Job { bad: "skip", ..failing };
+    world.check(&log, &skipping, &Domain::whole(&log), "stopped at a bad record");
+    assert_eq!(self::run(&world, &skipping, few), Outcome::Complete);
+    world.check_end(&log, &skipping, &Domain::whole(&log), "skipped");
+}

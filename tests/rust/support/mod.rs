@@ -1,0 +1,9 @@
+//! What the tests stand on: a folder with a log and a catalog, random logs, jobs, and the oracle.
+
+pub mod child;
+pub mod data;
+pub mod fsum;
+pub mod generate;
+pub mod jobs;
+pub mod oracle;
+pub mod world;
