@@ -33,7 +33,3 @@ pub mod config;
 pub mod error;
 pub mod message;
 pub mod time;
-
-/// Of Rust's side only; RocksDB and the interpreter keep their own.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
