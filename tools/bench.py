@@ -96,7 +96,7 @@ def recovery(table: str, runs: int = 6) -> str:
         words = [*JOB, "--output-table", table, "--parallelism", "1", *CHECKPOINT, "1s"]
         seconds.append(_until_checkpoint([*words, "--replace"] if run == 0 else words))
     again = sorted(seconds[1:])
-    return f"{len(again)} kills, seconds to the first new checkpoint: median {again[len(again) // 2]:.2f}, greatest {again[-1]:.2f}."
+    return f"{len(again)} kills; seconds to a new checkpoint: median {again[len(again) // 2]:.2f}, greatest {again[-1]:.2f}."
 
 
 def _until_checkpoint(words: list[str]) -> float:
@@ -174,7 +174,13 @@ def write(results: list[Measured], measured: dict[str, str], events: int) -> Non
         *(f"## {name}\n\n```\n{_result_lines(text)}\n```" for name, text in texts.items() if text),
     ]
     (PLACE / "results.md").write_text("\n\n".join(sections) + "\n")
-    data = {"machine": machine, "versions": versions, "events": events, "results": [asdict(r) for r in results], "micro": {**measured, **texts}}
+    data = {
+        "machine": machine,
+        "versions": versions,
+        "events": events,
+        "results": [asdict(r) for r in results],
+        "micro": {**measured, **texts},
+    }
     (PLACE / "results.json").write_text(json.dumps(data, indent=2) + "\n")
     print((PLACE / "results.md").read_text())
 
