@@ -75,7 +75,7 @@ fn main() {
             .build_decoder()
             .expect("schema")
     };
-    let mut arrow_json = || {
+    let arrow_json = || {
         let mut decoder = theirs();
         let mut rows = |block: &RecordBlock| {
             decoder.decode(&block.data).expect("decoded");
