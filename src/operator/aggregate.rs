@@ -19,6 +19,8 @@ use crate::state::encoding::{KeyEncoder, ValueEncoder, key_hash};
 const TOUCHED_LIMIT: usize = 32 << 10;
 /// Groups whose numbers are remembered.
 const INDEX_LIMIT: usize = 256 << 10;
+/// Bytes of their keys and of the index.
+const INDEX_BYTES: usize = 64 << 20;
 /// Bytes of a block of partial results.
 const BLOCK_BYTES: usize = 64 << 10;
 
@@ -123,7 +125,7 @@ impl LocalAggregate {
         if self.calls.iter().any(|call| call.distinct.as_ref().is_some_and(|d| d.local.is_full())) {
             self.send_distinct(emit);
         }
-        if self.touched.len() >= TOUCHED_LIMIT {
+        if self.touched.len() >= TOUCHED_LIMIT || self.index.memory() > INDEX_BYTES {
             self.flush(emit);
         }
         Ok(())
@@ -188,7 +190,7 @@ impl LocalAggregate {
         for (worker, block) in blocks.into_iter().enumerate().filter(|(_, block)| !block.keys.is_empty()) {
             emit(worker, Outgoing::Partial(block));
         }
-        if self.index.len() > INDEX_LIMIT {
+        if self.index.len() > INDEX_LIMIT || self.index.memory() > INDEX_BYTES {
             self.forget();
         }
     }

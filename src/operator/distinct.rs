@@ -73,9 +73,9 @@ impl LocalDistinct {
         }
     }
 
-    /// Whether enough is waiting to be worth sending.
+    /// Whether enough is waiting to be worth sending, or the values that are held are large.
     pub fn is_full(&self) -> bool {
-        self.pending.len() >= BLOCK_PAIRS
+        self.pending.len() >= BLOCK_PAIRS || self.values.memory() > VALUES_LIMIT
     }
 
     /// Sends what is waiting: `emit(worker, block)`. `groups` names the slots.
@@ -394,5 +394,33 @@ fn decode_id(bytes: &[u8]) -> Result<u32> {
     match <[u8; 4]>::try_from(bytes) {
         Ok(id) => Ok(u32::from_le_bytes(id)),
         Err(_) => Err(Error::corruption("state", "the dictionary of a distinct count is damaged")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn large_values_are_sent_before_there_are_many() {
+        let mut local = LocalDistinct::new(0, 0, false);
+        let mut groups = KeyIndex::default();
+        let slot = groups.intern(1, b"g").0;
+        let (mut sent, mut most) = (0, 0);
+        for number in 0..100_u32 {
+            let mut value = vec![0; 1 << 20];
+            value[..4].copy_from_slice(&number.to_be_bytes());
+            let column = StringArray::from(vec![""]);
+            local.update(&[slot], &EncodedColumn { bytes: &value, ends: &[value.len()], column: &column }, None);
+            most = most.max(local.memory());
+            if local.is_full() {
+                local.flush(&groups, 1, &mut |_, block| sent += block.pairs.len());
+            }
+        }
+        local.flush(&groups, 1, &mut |_, block| sent += block.pairs.len());
+        assert_eq!(sent, 100);
+        assert!(most < 3 * VALUES_LIMIT, "{most}");
     }
 }

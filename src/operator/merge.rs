@@ -9,18 +9,21 @@ use super::accumulator::{self, Accumulator};
 use super::exchange::{PartialBlock, Strings, TallyBlock};
 use super::key_index::KeyIndex;
 use crate::error::{Error, Result};
-use crate::plan::lower::AggregateSpec;
+use crate::plan::lower::{AggregateCall, AggregateSpec};
 use crate::state::encoding::{KeyEncoder, key_group, key_hash};
 use crate::state::{StateStore, Write, state_key};
 
 /// The first byte of every state value: how the rest is encoded.
 const VALUE_ENCODING: u8 = 1;
+/// So few groups are kept over an eviction whatever share of the cache they are.
+const FEW: usize = 4096;
 
 /// The groups that one worker owns.
 pub struct GroupOwner {
     family: String,
     store: Arc<dyn StateStore>,
     encoder: KeyEncoder,
+    calls: Vec<AggregateCall>,
     accumulators: Vec<Box<dyn Accumulator>>,
     /// What a partial looks like that changes nothing.
     empty: Vec<u8>,
@@ -49,7 +52,7 @@ pub struct ChangedGroups {
 impl GroupOwner {
     /// An owner over the family of a grouping. `fresh`: the store holds nothing of it.
     pub fn new(spec: &AggregateSpec, family: String, store: Arc<dyn StateStore>, fresh: bool) -> Result<Self> {
-        let mut accumulators = spec.calls.iter().map(accumulator::create).collect::<Result<Vec<_>>>()?;
+        let mut accumulators = create(&spec.calls)?;
         let mut empty = Vec::new();
         for accumulator in &mut accumulators {
             accumulator.ensure(1);
@@ -59,6 +62,7 @@ impl GroupOwner {
             family,
             store,
             encoder: KeyEncoder::new(&spec.key_types)?,
+            calls: spec.calls.clone(),
             accumulators,
             empty,
             index: KeyIndex::default(),
@@ -189,6 +193,11 @@ impl GroupOwner {
         if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, changes) }
     }
 
+    /// Whether an eviction would free much: groups that changed in this epoch stay, and copying them is not free.
+    pub fn is_evictable(&self) -> bool {
+        self.changed.len() < FEW || self.index.len() > 2 * self.changed.len()
+    }
+
     /// Empties the cache but for the groups that changed in this epoch. What is dirty must have been flushed.
     pub fn evict(&mut self) -> Result<()> {
         debug_assert!(self.dirty.is_empty());
@@ -200,9 +209,10 @@ impl GroupOwner {
                 (self.index.key(slot).to_vec(), value)
             })
             .collect();
-        (0..self.index.len() as u32).for_each(|slot| self.accumulators.iter_mut().for_each(|a| a.reset(slot)));
+        // New ones: those that are there would keep the memory of the most groups they ever held.
+        self.accumulators = create(&self.calls)?;
         self.index.clear();
-        self.flags.clear();
+        self.flags = Vec::new();
         self.complete = false;
         for (key, value) in kept {
             let (slot, _) = self.intern(key_hash(&key), &key);
@@ -242,8 +252,83 @@ impl GroupOwner {
     }
 }
 
+fn create(calls: &[AggregateCall]) -> Result<Vec<Box<dyn Accumulator>>> {
+    calls.iter().map(accumulator::create).collect()
+}
+
 fn stored_key(hash: u64, key: &[u8]) -> Vec<u8> {
     let mut out = state_key(key_group(hash), key.len());
     out.extend_from_slice(key);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, StringArray};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+    use crate::plan::expr::{AggregateFunction, Expr, NamedExpr};
+    use crate::plan::schema::DataType;
+    use crate::state::memory::MemoryStore;
+
+    fn owner() -> GroupOwner {
+        let call = AggregateCall {
+            name: "rows".into(),
+            function: AggregateFunction::Len,
+            input: None,
+            input_type: None,
+            filter: None,
+            ignore_nulls: false,
+            output_type: DataType::Int64,
+        };
+        let keys = vec![NamedExpr { name: "k".into(), expr: Expr::Column("k".into()) }];
+        let spec = AggregateSpec { name: "g".into(), keys, key_types: vec![DataType::String], calls: vec![call] };
+        GroupOwner::new(&spec, "g".into(), Arc::new(MemoryStore::default()), true).unwrap()
+    }
+
+    fn add(owner: &mut GroupOwner, groups: std::ops::Range<usize>) {
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(groups.map(|group| format!("group {group}"))));
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        KeyEncoder::new(&[DataType::String]).unwrap().encode(&[column], &mut bytes, &mut ends).unwrap();
+        let (mut block, mut start) = (PartialBlock::default(), 0);
+        for end in ends {
+            block.keys.push(&bytes[start..end]);
+            block.partials.push(&1_i64.to_le_bytes());
+            start = end;
+        }
+        owner.merge(&block).unwrap();
+    }
+
+    fn changed(owner: &mut GroupOwner) -> Vec<i64> {
+        let changed = owner.take_changed().unwrap();
+        changed.map(|changed| changed.results[0].as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default()
+    }
+
+    #[test]
+    fn an_eviction_gives_memory_back_and_keeps_what_changed() {
+        let mut owner = owner();
+        add(&mut owner, 0..20_000);
+        assert_eq!(changed(&mut owner), vec![1; 20_000]);
+        add(&mut owner, 5..15);
+        let before = owner.memory();
+        owner.flush_state().unwrap();
+        assert!(owner.is_evictable());
+        owner.evict().unwrap();
+        assert!(owner.memory() * 100 < before, "{} of {before}", owner.memory());
+        add(&mut owner, 10..20);
+        let mut counts = changed(&mut owner);
+        counts.sort_unstable();
+        // 5 to 9 and 15 to 19 have come twice, 10 to 14 three times.
+        assert_eq!(counts, [vec![2; 10], vec![3; 5]].concat());
+    }
+
+    #[test]
+    fn groups_that_changed_are_not_copied_again_and_again() {
+        let mut owner = owner();
+        add(&mut owner, 0..FEW + 1);
+        assert!(!owner.is_evictable());
+        changed(&mut owner);
+        assert!(owner.is_evictable());
+    }
 }

@@ -233,10 +233,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Writes dirty groups ahead of the barrier; with `evict`, empties their cache as well.
-    pub fn relieve_groups(&mut self, evict: bool) -> Result<()> {
+    /// Writes dirty groups ahead of the barrier, with `flush`; with `evict`, empties their cache as well if that frees much.
+    pub fn relieve_groups(&mut self, evict: bool, flush: bool) -> Result<()> {
         let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
-        grouped.owner.flush_state()?;
+        let evict = evict && grouped.owner.is_evictable();
+        if evict || flush {
+            grouped.owner.flush_state()?;
+        }
         if evict { grouped.owner.evict() } else { Ok(()) }
     }
 }

@@ -25,6 +25,8 @@ const TURN: usize = 32;
 /// A pause with nothing to do, and one with a full outbox.
 const IDLE: Duration = Duration::from_millis(5);
 const BLOCKED: Duration = Duration::from_micros(200);
+/// Fewer changed groups than this never end an epoch early, however little memory there is.
+const MANY_CHANGED: usize = 4096;
 
 /// What bounds a worker's memory.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,14 @@ pub struct Limits {
     pub dirty: usize,
     /// Groups changed in an epoch; then a barrier is asked for.
     pub changed: usize,
+}
+
+impl Limits {
+    /// Whether the groups that changed in an epoch, which stay in memory until its barrier, are `times` too many.
+    fn are_exceeded(&self, pressure: &Pressure, times: usize) -> bool {
+        let pinned = pressure.changed > MANY_CHANGED && pressure.memory > times * self.cache_bytes;
+        pinned || pressure.changed > times * self.changed
+    }
 }
 
 /// The ends of a worker's queues.
@@ -202,6 +212,10 @@ impl Worker {
     /// The group owner: partial results and tallies in; at the barrier, rows out.
     fn own_groups(&mut self, state: &mut State) -> Result<bool> {
         let mut moved = false;
+        // A barrier was asked for, and the catalog is too slow for one: what comes waits in the queues until it begins.
+        if state.ack.is_none() && self.limits.are_exceeded(&self.pressure(), 2) {
+            return Ok(false);
+        }
         for _ in 0..TURN {
             if state.groups_frozen && self.pressure().memory > self.limits.cache_bytes {
                 break;
@@ -276,10 +290,11 @@ impl Worker {
                 pipeline.relieve_values(evict, self.workers, &mut self.links.tallies)?;
             }
         }
-        if !state.groups_frozen && (evict || pressure.dirty_groups > self.limits.dirty) {
-            self.pipelines.iter_mut().try_for_each(|pipeline| pipeline.relieve_groups(evict))?;
+        let flush = pressure.dirty_groups > self.limits.dirty;
+        if !state.groups_frozen && (evict || flush) {
+            self.pipelines.iter_mut().try_for_each(|pipeline| pipeline.relieve_groups(evict, flush))?;
         }
-        if pressure.changed > self.limits.changed && !state.wanted_barrier && state.ack.is_none() {
+        if !state.wanted_barrier && state.ack.is_none() && self.limits.are_exceeded(&self.pressure(), 1) {
             state.wanted_barrier = true;
             self.report(Report::WantsBarrier)?;
         }
