@@ -318,6 +318,13 @@ impl Prepared {
         for (stored, source) in newest.manifest.sources.iter().zip(&self.sources) {
             check_resumable(stored, source)?;
         }
+        if newest.manifest.operators != self.operators()? {
+            let message =
+                format!("the state of version {} has a form that this release does not read", newest.manifest.version);
+            return Err(
+                Error::refused("state_format", message).hint("run the release that wrote it, or reprocess into a new table")
+            );
+        }
         let last = self.claim(&dir, &newest, options)?;
         failpoint::hit("K21");
         self.catalog.claim_owner(&last.manifest.version, last.manifest.owner)?;

@@ -145,3 +145,19 @@ fn a_gap_in_the_log_is_refused() {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "retention_gap"));
     assert_eq!(world.check(&log, &job, &Domain::whole(&log), "after the refusal"), Some(vec![100]));
 }
+
+/// State that another release wrote in another form is not read as if it were this one's.
+#[test]
+fn state_of_another_form_is_refused() {
+    let (log, job) = (log(), job());
+    let world = World::with(&log);
+    run(&world, &job, options(&job, Mode::Reprocess, 2, 1_000));
+    let mut manifest = world.newest_manifest();
+    manifest.operators[0].hash_seed ^= 1;
+    let dir = world.versions().pop().unwrap().join("manifests");
+    let file = dir.join(format!("{:020}.manifest", manifest.checkpoint.0));
+    std::fs::write(file, manifest.encode().unwrap().0).unwrap();
+    let error = refusal(&world, &job, options(&job, Mode::Live, 2, 1_000));
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "state_format"));
+    world.check_end(&log, &job, &Domain::whole(&log), "after the refusal");
+}

@@ -185,6 +185,14 @@ impl World {
         letters
     }
 
+    /// The newest manifest of the newest version.
+    pub fn newest_manifest(&self) -> Manifest {
+        let dir = self.versions().into_iter().max().unwrap().join("manifests");
+        let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let newest = files.filter(|file| file.extension().is_some_and(|extension| extension == "manifest")).max().unwrap();
+        Manifest::decode(&std::fs::read(newest).unwrap()).unwrap().manifest
+    }
+
     /// The directories of versions.
     pub fn versions(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.dir.path().join("checkpoints")) else { return Vec::new() };
