@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::options::Position;
 use crate::checkpoint::manifest::{PartitionState, SourceState};
-use crate::error::{Error, Result};
-use crate::message::Offset;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, Partition};
 use crate::plan::lower::SourceSpec;
 use crate::protocol::event_time::{PartitionTime, SourceCounts};
 use crate::source::{LogSource, PartitionExtent};
@@ -98,10 +98,16 @@ pub fn check_resumable(stored: &SourceState, source: &Arc<dyn LogSource>) -> Res
             .with("log_start", extent.start)
             .hint("reprocess what is left into a new table, and give the topic a longer retention"));
         }
-        if state.next > extent.end {
+        let reach = state.end.map_or(state.next, |end| end.max(state.next));
+        // After a power cut the log may have more than it says. Opened there, it looks.
+        let found = if reach > extent.end { source.open(Partition(*partition), reach).map(drop) } else { Ok(()) };
+        if let Err(error) = found {
+            if error.kind() != ErrorKind::Refused {
+                return Err(error);
+            }
             return Err(Error::refused("log_truncated", format!("topic {topic} ends before the position of this version"))
                 .with("partition", partition)
-                .with("position", state.next)
+                .with("position", reach)
                 .with("log_end", extent.end)
                 .hint("the log lost records that were read: restore it, or reprocess into a new table"));
         }
