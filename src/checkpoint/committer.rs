@@ -1,6 +1,7 @@
 //! Delivers what durable manifests list, in their order, to the tables.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -57,7 +58,9 @@ impl Committer {
         let mut commits = Vec::new();
         for (number, (target, output)) in self.targets.iter().zip(&manifest.outputs).enumerate() {
             let summary = self.summary(sealed, number);
-            if let Some((table, table_uuid)) = target.dead_letters.clone().filter(|_| !output.dead_letters.is_empty()) {
+            if !output.dead_letters.is_empty() {
+                let letters = target.dead_letters.clone();
+                let (table, table_uuid) = letters.ok_or_else(|| no_dead_letter_table(manifest, &target.table))?;
                 let files = output.dead_letters.clone();
                 commits.push(TableCommit { table, table_uuid, kind: CommitKind::Append, files, summary: summary.clone() });
             }
@@ -85,27 +88,42 @@ impl Committer {
     }
 
     /// Commits manifests as they come, until the sending side is gone. A catalog that does not answer is asked again.
-    pub fn run(&self, requests: &Receiver<Sealed>, replies: &Sender<Result<Confirmed>>) {
+    /// `over`: the coordinator has ended and has its reason; what is durable is committed by the next process.
+    pub fn run(&self, requests: &Receiver<Sealed>, replies: &Sender<Result<Confirmed>>, over: &AtomicBool) {
         for sealed in requests {
-            let reply = self.commit_patiently(&sealed);
+            if over.load(SeqCst) {
+                return;
+            }
+            let reply = self.commit_patiently(&sealed, over);
             let failed = reply.is_err();
-            // A coordinator that is gone has its reason; what is durable is committed by the next process.
             if replies.send(reply).is_err() || failed {
                 return;
             }
         }
     }
 
-    fn commit_patiently(&self, sealed: &Sealed) -> Result<Confirmed> {
+    fn commit_patiently(&self, sealed: &Sealed, over: &AtomicBool) -> Result<Confirmed> {
         let started = instant();
         loop {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.commit(sealed, false)));
             match outcome.unwrap_or_else(|_| Err(Error::internal("the committer panicked"))) {
-                Err(error) if error.is_retryable() && started.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+                Err(error) if error.is_retryable() && started.elapsed() < PATIENCE && !over.load(SeqCst) => {
+                    std::thread::sleep(PAUSE);
+                }
                 outcome => return outcome,
             }
         }
     }
+}
+
+/// What is durable is delivered or it is an error: never dropped in silence.
+fn no_dead_letter_table(manifest: &Manifest, table: &TableName) -> Error {
+    Error::refused(
+        "no_dead_letter_table",
+        format!("the dead-letter table of {table} is gone, and there are dead letters for it"),
+    )
+    .with("checkpoint", manifest.checkpoint)
+    .hint("set on_bad_record=\"dead_letter\" again and run the same command: it makes the table and delivers them")
 }
 
 /// What became of the records of an output, since the domain's start.

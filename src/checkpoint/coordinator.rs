@@ -129,16 +129,19 @@ impl Coordinator {
     pub fn run(mut self) -> Result<(Ending, Sealed)> {
         let (commits, requests) = crossbeam_channel::unbounded();
         let (replies, confirmations) = crossbeam_channel::unbounded();
+        let over = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
             let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner: self.committer.owner };
             let committer = std::mem::replace(&mut self.committer, idle);
+            let ended = &over;
             let spawned = std::thread::Builder::new()
                 .name("kappa-committer".into())
-                .spawn_scoped(scope, move || committer.run(&requests, &replies));
+                .spawn_scoped(scope, move || committer.run(&requests, &replies, ended));
             let outcome = match spawned {
                 Ok(_) => self.coordinate(commits, &confirmations),
                 Err(e) => Err(Error::internal(format!("start a thread: {e}"))),
             };
+            over.store(true, SeqCst);
             self.command_all(&Command::Shutdown);
             outcome
         });
