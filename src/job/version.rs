@@ -246,9 +246,10 @@ impl Prepared {
         Ok(operators)
     }
 
-    /// The tables of a manifest, made if they are not there yet. With `replaced`, tables of that version give way.
+    /// The tables of a manifest, made if they are not there yet. With `replaced`, tables of that version give way first,
+    /// all at once: a crash never leaves some of one version and some of the other.
     fn make_tables(&self, manifest: &Manifest, replaced: Option<&str>) -> Result<Vec<(Table, Option<Table>)>> {
-        let mut tables = Vec::new();
+        let mut wanted = Vec::new();
         for (name, pipeline) in self.tables.iter().zip(&self.lowered.pipelines) {
             let create = |name: TableName, schema, primary_key: &[String]| CreateTable {
                 name,
@@ -260,25 +261,41 @@ impl Prepared {
                 ]),
             };
             let rows = create(name.clone(), pipeline.schema.clone(), &pipeline.primary_key);
-            let rows = self.make_table(&rows, &manifest.version, replaced)?;
-            let letters = if self.buries(pipeline.source) {
-                let name = TableName::parse(&dead_letter::table_name(&name.to_string()), "")?;
-                Some(self.make_table(&create(name, dead_letter::schema(), &[]), &manifest.version, replaced)?)
-            } else {
-                None
-            };
-            tables.push((rows, letters));
+            let name = TableName::parse(&dead_letter::table_name(&name.to_string()), "")?;
+            // One from before `on_bad_record` was changed still belongs to the version, and may have letters to come.
+            let ours = [Some(manifest.version.as_str()), replaced];
+            let kept = self
+                .catalog
+                .load(&name)?
+                .is_some_and(|table| table.property(VERSION_PROPERTY).is_some_and(|version| ours.contains(&Some(version))));
+            let letters = (kept || self.buries(pipeline.source)).then(|| create(name, dead_letter::schema(), &[]));
+            wanted.push((rows, letters));
         }
-        Ok(tables)
+        if let Some(replaced) = replaced {
+            self.replace_tables(wanted.iter().flat_map(|(rows, letters)| [Some(rows), letters.as_ref()]).flatten(), replaced)?;
+            failpoint::hit("V1");
+        }
+        let make = |create: &CreateTable| self.make_table(create, &manifest.version);
+        wanted.iter().map(|(rows, letters)| Ok((make(rows)?, letters.as_ref().map(make).transpose()?))).collect()
     }
 
-    fn make_table(&self, create: &CreateTable, version: &str, replaced: Option<&str>) -> Result<Table> {
+    /// Puts fresh tables in the place of those that belong to version `replaced`.
+    fn replace_tables<'a>(&self, wanted: impl Iterator<Item = &'a CreateTable>, replaced: &str) -> Result<()> {
+        let mut changes = Vec::new();
+        for create in wanted {
+            let old = self.catalog.load(&create.name)?;
+            changes.extend(old.filter(|old| old.property(VERSION_PROPERTY) == Some(replaced)).map(|old| (old, create)));
+        }
+        self.catalog.replace(&changes)
+    }
+
+    fn make_table(&self, create: &CreateTable, version: &str) -> Result<Table> {
         match self.catalog.load(&create.name)? {
-            None => self.catalog.create(create),
-            Some(table) if table.property(VERSION_PROPERTY) == Some(version) => Ok(table),
-            Some(table) if replaced.is_some() && table.property(VERSION_PROPERTY) == replaced => {
-                self.catalog.replace(&table, create)
+            None => {
+                failpoint::hit("V2");
+                self.catalog.create(create)
             }
+            Some(table) if table.property(VERSION_PROPERTY) == Some(version) => Ok(table),
             Some(table) => {
                 Err(Error::refused("foreign_table", format!("table {} exists and belongs to something else", table.name()))
                     .hint("choose another name for the output"))

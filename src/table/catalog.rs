@@ -176,21 +176,27 @@ impl Catalog {
             .hint("choose another name, or replace it with --replace"))
     }
 
-    /// Puts a fresh table in the place of `old`, under the same name, if `old` is still what the catalog has. The files of
-    /// the old one stay for the garbage collector.
-    pub fn replace(&self, old: &Table, create: &CreateTable) -> Result<Table> {
-        let table = self.stage(create)?;
-        let swap = Swap { name: old.name.clone(), from: old.metadata_location.clone(), to: table.metadata_location.clone() };
-        match self.io.run(self.database.swap(&[swap], None))? {
+    /// Puts fresh tables in the places of old ones, under the same names, if the old ones are still what the catalog has:
+    /// all of them, or none. The files of the old ones stay for the garbage collector.
+    pub fn replace(&self, changes: &[(Table, &CreateTable)]) -> Result<()> {
+        let tables = changes.iter().map(|(_, create)| self.stage(create)).collect::<Result<Vec<_>>>()?;
+        let swap = |((old, _), new): (&(Table, &CreateTable), &Table)| Swap {
+            name: old.name.clone(),
+            from: old.metadata_location.clone(),
+            to: new.metadata_location.clone(),
+        };
+        let swaps: Vec<Swap> = changes.iter().zip(&tables).map(swap).collect();
+        match self.io.run(self.database.swap(&swaps, None))? {
             Swapped::Done => {
-                self.remember(&table);
-                Ok(table)
+                tables.iter().for_each(|table| self.remember(table));
+                Ok(())
             }
             Swapped::Unknown(error) => Err(error),
-            Swapped::Lost(_) | Swapped::Fenced(_) => {
-                files::remove_quietly([&table.metadata_location]);
-                Err(changed(&old.name))
+            Swapped::Lost(name) => {
+                files::remove_quietly(tables.iter().map(|table| &table.metadata_location));
+                Err(changed(&name))
             }
+            Swapped::Fenced(_) => Err(Error::internal("a replacement was fenced")),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::support::child;
 use crate::support::data::{Log, Random};
 use crate::support::generate::{Shape, generate};
 use crate::support::jobs::{Job, Output};
-use crate::support::oracle::Domain;
+use crate::support::oracle::{Domain, recompute};
 use crate::support::world::{World, options, wait_for};
 
 fn job() -> Job {
@@ -248,4 +248,61 @@ fn kills_at_any_moment() {
         reprocess_to_the_end(&world, &job, &log, 2);
         assert_tidy(&world, &format!("seed {seed}"));
     }
+}
+
+/// Dead letters of a durable manifest are delivered, whatever is to become of bad records from now on.
+#[test]
+fn dead_letters_that_are_durable_are_delivered_under_another_policy() {
+    let burying = Job::new(&[Output::Wide, Output::Rows], "keep", "dead_letter");
+    let (log, skipping) = (log(700), Job { bad: "skip", ..burying.clone() });
+    let (world, whole) = (World::with(&log), Domain::whole(&log));
+    let run = RunOptions { batch_records: Some(200), ..options(&burying, Mode::Reprocess, 2, 1) };
+    child::run(&world, &burying, &run, Some("K10")).wait().assert_died_at("K10");
+    let manifest = world.newest_manifest();
+    let durable: Vec<i64> = manifest.positions()[crate::support::data::TOPIC].values().map(|offset| offset.0).collect();
+    let expected: usize = recompute(&log, &burying, &whole, &durable).dead_letters.values().sum();
+    assert!(expected > 0, "no dead letter at {durable:?}");
+    reprocess_to_the_end(&world, &skipping, &log, 3);
+    for table in ["test.wide__dead_letter", "test.rows__dead_letter"] {
+        assert_eq!(world.rows(table).values().sum::<usize>(), expected, "{table}");
+    }
+}
+
+/// `--replace` dies between its tables: all of them are of one version, and the next run goes on.
+#[test]
+fn a_replacement_that_died_goes_on() {
+    let (old, new) = (Job::new(&[Output::Wide, Output::Rows], "drop", "skip"), job());
+    let new = Job { outputs: old.outputs.clone(), ..new };
+    for (seed, armed) in ["V1", "V2", "V2:2"].into_iter().enumerate() {
+        let log = log(710 + seed as u64);
+        let world = World::with(&log);
+        assert_eq!(begin(&world, &old, options(&old, Mode::Reprocess, 2, 10)).report().unwrap().outcome, Outcome::Complete);
+        let replace = RunOptions { replace: true, ..options(&new, Mode::Reprocess, 2, 10) };
+        child::run(&world, &new, &replace, Some(armed)).wait().assert_died_at(&armed[..2]);
+        reprocess_to_the_end(&world, &new, &log, 3);
+        // And the other way, where the tables of dead letters are in the way of nobody.
+        let replace = RunOptions { replace: true, ..options(&old, Mode::Reprocess, 1, 10) };
+        child::run(&world, &old, &replace, Some("V1")).wait().assert_died_at("V1");
+        reprocess_to_the_end(&world, &old, &log, 2);
+        let burying = Job { bad: "dead_letter", ..old.clone() };
+        live_to_the_end(&world, &Job { bad: "skip", ..burying.clone() }, &log, 2);
+        let run = begin(&world, &burying, options(&burying, Mode::Live, 2, 10));
+        run.request_stop();
+        assert_eq!(run.report().unwrap().outcome, Outcome::Stopped);
+    }
+}
+
+/// The end of the log is published after the records are durable: a power cut can leave an end that is older than what was
+/// read, and the job goes on all the same.
+#[test]
+fn f4_an_older_end_of_the_log_than_was_read() {
+    let (log, job) = (generate(720, Shape { records: 600, partitions: 1, bad: true }), job());
+    let world = World::new(1);
+    world.writer().append(&log, &[log.ends()[0] - 3]);
+    let extent = world.dir.path().join("log").join(crate::support::data::TOPIC).join("0").join("extent");
+    let older = std::fs::read(&extent).unwrap();
+    world.writer().append(&log, &log.ends());
+    assert_eq!(begin(&world, &job, options(&job, Mode::Reprocess, 2, 10)).report().unwrap().outcome, Outcome::Complete);
+    std::fs::write(&extent, older).unwrap();
+    live_to_the_end(&world, &job, &log, 3);
 }

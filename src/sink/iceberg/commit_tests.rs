@@ -199,7 +199,7 @@ fn two_tables_move_together_or_not_at_all() {
     assert_eq!(world.catalog.commit(&commits(1), &fence(1)).unwrap().len(), 2);
     let stale = commits(2);
     let other = world.other();
-    other.replace(&other.require(&name("b")).unwrap(), &create("b", &["k"])).unwrap();
+    other.replace(&[(other.require(&name("b")).unwrap(), &create("b", &["k"]))]).unwrap();
     let error = world.catalog.commit(&stale, &fence(2)).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, "table_replaced"));
     assert_eq!(world.read("a"), [row("x", 1)]);
@@ -317,12 +317,18 @@ fn data_files_roll_and_are_described() {
 #[test]
 fn a_table_is_replaced_and_dropped_only_as_it_was_seen() {
     let world = World::rewriting_below(0);
-    let stale = world.create("t", &[]);
+    let (stale, other) = (world.create("t", &[]), world.create("other", &[]));
     world.commit(&stale, 1, vec![Change::Append(batch(&[row("a", 1)]))]);
     assert_eq!(world.catalog.drop_table(&stale).unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(world.catalog.replace(&stale, &create("t", &[])).unwrap_err().kind(), ErrorKind::Conflict);
+    // Two are replaced together, or neither is.
+    let (create_other, create_t) = (create("other", &["k"]), create("t", &["k"]));
+    let changes = [(other.clone(), &create_other), (stale.clone(), &create_t)];
+    assert_eq!(world.catalog.replace(&changes).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(world.catalog.require(&name("other")).unwrap().uuid(), other.uuid());
+    let seen = world.catalog.require(&name("t")).unwrap();
+    world.catalog.replace(&[(other.clone(), &create_other), (seen, &create_t)]).unwrap();
+    assert_ne!(world.catalog.require(&name("other")).unwrap().uuid(), other.uuid());
     let fresh = world.catalog.require(&name("t")).unwrap();
-    let fresh = world.catalog.replace(&fresh, &create("t", &["k"])).unwrap();
     assert_ne!(fresh.location(), stale.location());
     assert_eq!(world.read("t"), []);
     world.catalog.drop_table(&fresh).unwrap();
