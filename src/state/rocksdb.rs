@@ -8,17 +8,21 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, IteratorMode, Options, WriteBatch,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode, Options, WriteBatch,
     WriteBufferManager, WriteOptions,
 };
 
 use super::{StateStore, StoreSize, Visit, Write};
 use crate::error::{Error, ErrorKind, Result};
 
+/// How often a flush before a checkpoint is asked for.
+const FLUSHES: usize = 10;
+
 /// A RocksDB in a directory of its own.
 pub struct RocksStore {
     db: DB,
     path: PathBuf,
+    families: Vec<String>,
     cache: Cache,
     buffers: WriteBufferManager,
 }
@@ -42,7 +46,7 @@ impl RocksStore {
         let mut descriptors: Vec<_> = families.iter().map(descriptor).collect();
         descriptors.push(ColumnFamilyDescriptor::new("default", Options::default()));
         let db = DB::open_cf_descriptors(&options, path, descriptors).map_err(|e| failed("open", path, &e))?;
-        Ok(Self { db, path: path.to_owned(), cache, buffers })
+        Ok(Self { db, path: path.to_owned(), families: families.to_vec(), cache, buffers })
     }
 
     fn family_options(cache: &Cache, memory: usize) -> Options {
@@ -75,6 +79,37 @@ impl RocksStore {
             done.map_err(|e| Error::io("link", &source, e))?;
         }
         Ok(())
+    }
+
+    /// Brings everything that was written into table files. A checkpoint does that itself, but when the write-buffer manager
+    /// has begun a flush at the same moment it has been seen to leave out the newest entries, and there is no write-ahead log
+    /// that would hold them. So the flush is asked for by name, and then it is looked whether anything is left.
+    fn flush(&self) -> Result<()> {
+        let families = self.families.iter().map(|name| self.family(name)).collect::<Result<Vec<_>>>()?;
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        for _ in 0..FLUSHES {
+            if self.in_memory(&families)? == 0 {
+                return Ok(());
+            }
+            self.db.flush_cfs_opt(&families, &options).map_err(|e| failed("flush", &self.path, &e))?;
+        }
+        match self.in_memory(&families)? {
+            0 => Ok(()),
+            left => Err(Error::internal(format!("{left} entries of the state in {} stay in memory", self.path.display()))),
+        }
+    }
+
+    /// Entries that are in no table file yet.
+    fn in_memory(&self, families: &[&rocksdb::ColumnFamily]) -> Result<u64> {
+        let mut entries = 0;
+        for family in families {
+            for property in ["rocksdb.num-entries-active-mem-table", "rocksdb.num-entries-imm-mem-tables"] {
+                let value = self.db.property_int_value_cf(family, property).map_err(|e| failed("look at", &self.path, &e))?;
+                entries += value.ok_or_else(|| Error::internal(format!("RocksDB does not know {property}")))?;
+            }
+        }
+        Ok(entries)
     }
 
     fn family(&self, name: &str) -> Result<&rocksdb::ColumnFamily> {
@@ -116,6 +151,7 @@ impl StateStore for RocksStore {
     }
 
     fn checkpoint(&self, directory: &Path) -> Result<()> {
+        self.flush()?;
         let checkpoint = Checkpoint::new(&self.db).map_err(|e| failed("checkpoint", &self.path, &e))?;
         checkpoint.create_checkpoint(directory).map_err(|e| failed("checkpoint", directory, &e))
     }
@@ -140,5 +176,48 @@ fn failed(action: &str, path: &Path, error: &rocksdb::Error) -> Error {
             .hint("run the same command again: it restores the state from the last checkpoint"),
         _ => Error::new(ErrorKind::Unavailable, "state", message)
             .hint("run the same command again: it goes on from the last checkpoint"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(store: &RocksStore, family: &str) -> Vec<Write> {
+        let mut found = Vec::new();
+        let mut note = |key: &[u8], value: &[u8]| {
+            found.push((key.to_vec(), Some(value.to_vec())));
+            Ok(())
+        };
+        store.scan(family, &mut note).unwrap();
+        found
+    }
+
+    /// With so little memory that buffers are flushed all the time, and writers side by side.
+    #[test]
+    fn a_checkpoint_holds_everything_that_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let families = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        let store = RocksStore::open(&dir.path().join("db"), &families, 50_000).unwrap();
+        for round in 0..40u32 {
+            std::thread::scope(|scope| {
+                for writer in 0..3u32 {
+                    let (store, families) = (&store, &families);
+                    scope.spawn(move || {
+                        for (step, family) in (0..20u32).flat_map(|step| families.iter().map(move |family| (step, family))) {
+                            let key = [writer.to_be_bytes(), (step % 7).to_be_bytes()].concat();
+                            store.write(family, vec![(key, Some((round * 100 + step).to_le_bytes().to_vec()))]).unwrap();
+                        }
+                    });
+                }
+            });
+            let (taken, copy) = (dir.path().join(format!("taken{round}")), dir.path().join(format!("copy{round}")));
+            store.checkpoint(&taken).unwrap();
+            RocksStore::clone_checkpoint(&taken, &copy).unwrap();
+            let restored = RocksStore::open(&copy, &families, 1 << 20).unwrap();
+            for family in &families {
+                assert_eq!(content(&restored, family), content(&store, family), "round {round}, family {family}");
+            }
+        }
     }
 }

@@ -262,41 +262,6 @@ fn a_reprocess_that_follows_goes_on_by_itself() {
     world.check_end(&log, &job, &Domain::whole(&log), "live again");
 }
 
-#[test]
-fn repro() {
-    let case = Case {
-        seed: 3269934509743523753,
-        records: 3000,
-        partitions: 4,
-        job: Job::new(&[Output::Daily, Output::Rows, Output::Wide], "keep", "dead_letter"),
-        parallelism: 3,
-        restarted: 4,
-        interval_ms: 10000,
-        batch: 1,
-        memory: 100000,
-    };
-    for i in 0..6 {
-        let log = case.log();
-        let world = World::new(case.partitions);
-        let mut random = Random(case.seed ^ 3);
-        let first: Vec<i64> = log.ends().iter().map(|end| random.between(0, *end)).collect();
-        world.writer().append(&log, &first);
-        finish(&world, &case.job, case.options(Mode::Reprocess));
-        let r = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            world.check(&log, &case.job, &Domain::whole(&log), "reprocess");
-            world.check_history(&log, &case.job, &Domain::whole(&log))
-        }));
-        eprintln!("{i} reprocess {}", r.is_ok());
-        let run = begin(&world, &case.job, RunOptions { checkpoint_interval_ms: 10, ..case.restart(Mode::Live) });
-        world.writer().append(&log, &log.ends());
-        stop_at(&world, &case.job, &run, &log.ends());
-        let r = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            world.check_history(&log, &case.job, &Domain::whole(&log))
-        }));
-        eprintln!("{i} live {}", r.is_ok());
-    }
-}
-
 /// More groups than there is memory for: the epoch ends early, and owners let what comes wait until it does.
 #[test]
 fn more_changed_groups_than_memory_end_the_epoch_early() {
