@@ -342,6 +342,7 @@ impl Prepared {
                 Error::refused("state_format", message).hint("run the release that wrote it, or reprocess into a new table")
             );
         }
+        self.check_newest(&newest.manifest)?;
         let last = self.claim(&dir, &newest, options)?;
         failpoint::hit("K21");
         self.catalog.claim_owner(&last.manifest.version, last.manifest.owner)?;
@@ -353,6 +354,23 @@ impl Prepared {
         dir.remove_orphans(&kept.states(), last.manifest.owner)?;
         failpoint::hit("K21");
         Ok(OwnedVersion { dir, lock, last, kept, tables, committer, resumed: true })
+    }
+
+    /// Whether the tables hold nothing that is newer than the newest manifest: one from a copy of the checkpoints would make
+    /// checkpoints again whose numbers the tables have, and they would pass for delivered.
+    fn check_newest(&self, newest: &Manifest) -> Result<()> {
+        for name in &self.tables {
+            let marker = self.catalog.load(name)?.and_then(|table| table.marker());
+            let Some((marker, _)) = marker else { continue };
+            let ours = marker.version == newest.version && marker.timeline == newest.timeline;
+            if ours && marker.checkpoint > newest.checkpoint.0 {
+                return Err(Error::refused("old_checkpoints", format!("table {name} is ahead of the checkpoints"))
+                    .with("table_checkpoint", marker.checkpoint)
+                    .with("newest_checkpoint", newest.checkpoint)
+                    .hint("they are an older copy: restore the newest ones, or reprocess into a new table"));
+            }
+        }
+        Ok(())
     }
 
     /// Publishes manifest N+1: it repeats N under a new owner. Who loses the race for it has lost the version.

@@ -13,7 +13,7 @@ use crate::support::data::{Fault, Log, TOPIC};
 use crate::support::generate::{Shape, generate};
 use crate::support::jobs::{Job, Output};
 use crate::support::oracle::Domain;
-use crate::support::world::{World, options};
+use crate::support::world::{World, options, wait_for};
 
 fn log() -> Log {
     generate(5, Shape { records: 500, partitions: 2, bad: false })
@@ -159,5 +159,34 @@ fn state_of_another_form_is_refused() {
     std::fs::write(file, manifest.encode().unwrap().0).unwrap();
     let error = refusal(&world, &job, options(&job, Mode::Live, 2, 1_000));
     assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "state_format"));
+    world.check_end(&log, &job, &Domain::whole(&log), "after the refusal");
+}
+
+/// Checkpoints that were put back from a copy are behind the table: going on from them would skip what they make again.
+#[test]
+fn an_older_copy_of_the_checkpoints_is_refused() {
+    let (log, job) = (log(), job());
+    let world = World::new(2);
+    let half: Vec<i64> = log.ends().iter().map(|end| end / 2).collect();
+    world.writer().append(&log, &half);
+    run(&world, &job, options(&job, Mode::Reprocess, 2, 1_000));
+    let manifests = world.versions().pop().unwrap().join("manifests");
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    let backup = world.dir.path().join("backup");
+    copy(&manifests, &backup);
+    world.writer().append(&log, &log.ends());
+    let live = start(job.plan(), options(&job, Mode::Live, 2, 1), world.settings.clone()).unwrap();
+    wait_for("the end of the log", || world.is_at(&job, &log.ends()));
+    live.request_stop();
+    live.report().unwrap();
+    std::fs::remove_dir_all(&manifests).unwrap();
+    copy(&backup, &manifests);
+    let error = refusal(&world, &job, options(&job, Mode::Live, 2, 1_000));
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "old_checkpoints"));
     world.check_end(&log, &job, &Domain::whole(&log), "after the refusal");
 }
