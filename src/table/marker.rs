@@ -109,8 +109,19 @@ pub enum Decision {
 /// Decides whether `ours` still has to be committed.
 ///
 /// The ancestors are the truth, since they follow rollbacks; the properties are a hint that counts only where snapshots
-/// have expired before a marker was found. Without either nobody knows, and guessing would lose or double rows.
+/// have expired before a marker was found. Without either nobody knows, and guessing would lose or double rows. Where the
+/// properties tell of a later checkpoint than the whole chain of ancestors, somebody rolled the table back: what lies
+/// between is gone from it, and committing on top would leave a hole.
 pub fn decide(facts: &Facts, ours: &Marker) -> Result<Decision> {
+    let reached = facts.newest.as_ref().map_or(0, |(marker, _)| marker.checkpoint);
+    if let Some(hint) =
+        facts.hint.as_ref().filter(|hint| facts.complete && hint.same_timeline(ours) && hint.checkpoint > reached)
+    {
+        return Err(Error::refused("rolled_back", "the table was rolled back by another tool")
+            .with("committed_checkpoint", hint.checkpoint)
+            .with("table_checkpoint", reached)
+            .hint("set the table's main branch to its newest kappa snapshot again, or reprocess into a new table"));
+    }
     let (newest, snapshot) = match (&facts.newest, facts.complete, &facts.hint) {
         (Some((marker, snapshot)), _, _) => (marker, Some(*snapshot)),
         (None, true, _) => return Ok(Decision::Commit),
@@ -162,9 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn without_a_marker_the_whole_chain_means_not_committed_whatever_the_hint_says() {
+    fn without_a_marker_the_whole_chain_means_not_committed() {
         let ours = marker("t", 5, "h");
-        assert_eq!(decide(&facts(None, true, Some(marker("t", 9, "x"))), &ours).unwrap(), Decision::Commit);
+        assert_eq!(decide(&facts(None, true, None), &ours).unwrap(), Decision::Commit);
+        assert_eq!(decide(&facts(None, true, Some(marker("u", 9, "x"))), &ours).unwrap(), Decision::Commit);
+    }
+
+    #[test]
+    fn a_table_that_was_rolled_back_is_refused() {
+        let ours = marker("t", 5, "h");
+        let rolled_back = |newest| facts(newest, true, Some(marker("t", 4, "x")));
+        assert_eq!(decide(&rolled_back(None), &ours).unwrap_err().code(), "rolled_back");
+        assert_eq!(decide(&rolled_back(Some(marker("t", 3, "x"))), &ours).unwrap_err().code(), "rolled_back");
+        assert_eq!(decide(&rolled_back(Some(marker("t", 4, "x"))), &ours).unwrap(), Decision::Commit);
     }
 
     #[test]
