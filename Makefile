@@ -23,13 +23,13 @@ wheel: setup ## build the wheel (or take it from the cache) and install it in .v
 demo: wheel ## 5 million payments, one job, checked row by row against DuckDB
 	@tools/demo.sh
 
-test: test-rust test-python test-interpreters ## all tests
+test: check test-rust test-python test-interpreters ## lints and all tests
 
 test-rust: setup
 	@tools/cargo.sh test --release
 
 test-python: wheel
-	$(VENV)/python -m pytest
+	KAPPA_KAFKA_CLASSPATH="$${KAPPA_KAFKA_CLASSPATH:-$$(tests/kafka/classpath.sh)}" $(VENV)/python -m pytest
 
 test-interpreters: wheel
 	@tools/interpreters.sh
@@ -40,8 +40,7 @@ check: wheel ## rustfmt, clippy, ruff, mypy, stubtest
 	$(VENV)/mypy
 	$(VENV)/python -m mypy.stubtest kappa._kappa --mypy-config-file pyproject.toml
 	cargo fmt --check
-	@tools/cargo.sh clippy --release --all-targets -- -D warnings
-	@tools/cargo.sh clippy --release --features python -- -D warnings
+	@tools/cargo.sh clippy --release --all-targets --features python -- -D warnings
 
 format: setup ## rustfmt and ruff, in place
 	$(VENV)/ruff format .

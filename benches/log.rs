@@ -3,6 +3,9 @@
 //! Arguments: millions of records (default 4), the directory (default: a temporary one). Figures go to stdout as
 //! Markdown, one line per measurement.
 
+// A bench prints, and stops at the first surprise.
+#![allow(missing_docs, clippy::print_stdout, clippy::expect_used, clippy::unwrap_used)]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 
 pub use events::{Event, Outcome, Report};
 pub use options::RunOptions;
@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::plan::logical::JobPlan;
 use crate::table::{Catalog, TableName};
 use crate::time::{format_utc, instant, now_ms};
-use events::{StartedTopic, TableRows, total_counts};
+use events::{StartedTopic, TableRows, Teller, total_counts};
 use launch::{Launched, Watched, launch};
 use monitor::{Monitor, events_read};
 use version::{OwnedVersion, Prepared, prepare};
@@ -44,20 +44,15 @@ pub fn start(plan: JobPlan, options: RunOptions, settings: Settings) -> Result<R
     let prepared = prepare(plan, &options, &settings)?;
     let version = prepared.open_version(&options)?;
     let control = Arc::new(Control::default());
-    let (sender, events) = unbounded();
-    sender_notice(&sender, started(&prepared, &version));
-    notices(&version).into_iter().for_each(|event| sender_notice(&sender, event));
+    let (teller, events) = Teller::new();
+    teller.tell(started(&prepared, &version));
+    notices(&version).into_iter().for_each(|event| teller.tell(event));
     let supervised = control.clone();
     let thread = std::thread::Builder::new()
         .name("kappa-coordinator".into())
-        .spawn(move || supervise(&prepared, version, &options, supervised, sender))
+        .spawn(move || supervise(&prepared, version, &options, supervised, teller))
         .map_err(|e| Error::internal(format!("start a thread: {e}")))?;
     Ok(Run { control, events, thread: Mutex::new(Some(thread)), outcome: Mutex::new(None) })
-}
-
-/// The listener may be gone; the job does not depend on it.
-fn sender_notice(sender: &Sender<Event>, event: Event) {
-    let _ = sender.send(event);
 }
 
 impl Run {
@@ -109,7 +104,7 @@ fn supervise(
     mut version: OwnedVersion,
     options: &RunOptions,
     control: Arc<Control>,
-    events: Sender<Event>,
+    events: Teller,
 ) -> Result<Report> {
     let (began, began_ms) = (instant(), now_ms());
     // Held until everything has stopped.
@@ -133,7 +128,7 @@ fn supervise(
     for worker in workers {
         let _ = worker.join();
     }
-    let (ending, last) = outcome.map_err(|error| dir.explain(error, owner))?;
+    let (ending, last) = outcome?;
     // The running state is a copy: what counts is in the checkpoints.
     crate::checkpoint::store::remove_directory(&dir.work(owner))?;
     finish(prepared, options, ending, &last.manifest, &watched, began, &events)
@@ -146,7 +141,7 @@ fn finish(
     manifest: &Manifest,
     watched: &[Watched],
     began: Instant,
-    events: &Sender<Event>,
+    events: &Teller,
 ) -> Result<Report> {
     let outcome = match ending {
         Ending::Complete => Outcome::Complete,
@@ -161,7 +156,7 @@ fn finish(
         tables: report.tables.clone(),
         time_ms: now_ms(),
     };
-    sender_notice(events, complete);
+    events.tell(complete);
     Ok(report)
 }
 
@@ -270,26 +265,23 @@ fn notices(version: &OwnedVersion) -> Vec<Event> {
 
 /// Turns what the coordinator tells into events.
 struct Told {
-    events: Sender<Event>,
+    events: Teller,
     head_time_ms: i64,
 }
 
 impl Observer for Told {
     fn checkpoint(&self, done: CheckpointDone) {
-        sender_notice(
-            &self.events,
-            Event::Checkpoint {
-                checkpoint: done.checkpoint.0,
-                duration_ms: done.duration.as_secs_f64() * 1e3,
-                stall_ms: done.stall.as_secs_f64() * 1e3,
-                state_bytes: done.state_bytes,
-                rows_changed: done.rows_changed,
-                time_ms: now_ms(),
-            },
-        );
+        self.events.tell(Event::Checkpoint {
+            checkpoint: done.checkpoint.0,
+            duration_ms: done.duration.as_secs_f64() * 1e3,
+            stall_ms: done.stall.as_secs_f64() * 1e3,
+            state_bytes: done.state_bytes,
+            rows_changed: done.rows_changed,
+            time_ms: now_ms(),
+        });
     }
 
     fn caught_up(&self) {
-        sender_notice(&self.events, Event::CaughtUp { time_ms: now_ms(), head_time_ms: self.head_time_ms });
+        self.events.tell(Event::CaughtUp { time_ms: now_ms(), head_time_ms: self.head_time_ms });
     }
 }

@@ -8,6 +8,8 @@
 //!
 //! Modules in reading order; each uses only those below it (`tests/rust/tidy.rs` keeps it so).
 
+#![cfg_attr(test, allow(clippy::print_stdout))]
+
 #[cfg(feature = "python")]
 mod python;
 

@@ -69,6 +69,48 @@ def measure(what: str, words: list[str], *, threads: int, events: int, env: dict
     return Measured(what, threads, events, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
+JOB = [sys.executable, str(ROOT / "examples/kappa_distinct_merchants.py"), "--mode", "reprocess"]
+CHECKPOINT = ["--progress", "lines", "--log-format", "json", "--checkpoint-interval"]
+
+
+def checkpoint_cost(table: str) -> str:
+    """How long records stand still for a checkpoint, and how long until the catalog has it: many small ones in one run."""
+    print("checkpoints every 100 ms", file=sys.stderr)
+    words = [*JOB, "--output-table", table, "--replace", *CHECKPOINT, "100ms"]
+    done = subprocess.run(words, cwd=PLACE, capture_output=True, text=True, check=True)
+    taken = [event for event in map(json.loads, done.stderr.splitlines()) if event.get("event") == "checkpoint"]
+    rows = ["| of " + f"{len(taken)} checkpoints, ms | p50 | p99 | greatest |", "|---|---|---|---|"]
+    for name, key in (("records stand still", "stall_ms"), ("from barrier to catalog", "duration_ms")):
+        values = sorted(event[key] for event in taken)
+        at = [values[min(len(values) - 1, int(len(values) * share))] for share in (0.5, 0.99)]
+        rows.append(f"| {name} | {at[0]:.1f} | {at[1]:.1f} | {values[-1]:.1f} |")
+    size = max(event["state_bytes"] for event in taken) / 2**20
+    return "\n".join([*rows, "", f"State at most {size:.1f} MiB."])
+
+
+def recovery(table: str, runs: int = 6) -> str:
+    """From the start of the process that comes after a kill -9 to its first committed checkpoint."""
+    print("recovery after kill -9", file=sys.stderr)
+    seconds = []
+    for run in range(runs):
+        words = [*JOB, "--output-table", table, "--parallelism", "1", *CHECKPOINT, "1s"]
+        seconds.append(_until_checkpoint([*words, "--replace"] if run == 0 else words))
+    again = sorted(seconds[1:])
+    return f"{len(again)} kills; seconds to a new checkpoint: median {again[len(again) // 2]:.2f}, greatest {again[-1]:.2f}."
+
+
+def _until_checkpoint(words: list[str]) -> float:
+    """Starts a run, waits for its first checkpoint, and kills it."""
+    started = time.monotonic()
+    with subprocess.Popen(words, cwd=PLACE, stderr=subprocess.PIPE, text=True) as child:
+        for line in child.stderr or ():
+            if json.loads(line).get("event") == "checkpoint":
+                break
+        taken = time.monotonic() - started
+        child.kill()
+    return taken
+
+
 def main(events: int) -> int:
     """Makes the data if it is not there, measures, and writes the tables."""
     PLACE.mkdir(exist_ok=True)
@@ -103,7 +145,8 @@ def main(events: int) -> int:
                 "Polars, batch scan_ndjson", [sys.executable, "-c", POLARS, records], threads=threads, events=events, env=limit
             )
         )
-    write(results, events)
+    texts = {"Checkpoints": checkpoint_cost("bench.checkpoints"), "Recovery": recovery("bench.recovery")}
+    write(results, texts, events)
     return 0
 
 
@@ -113,7 +156,7 @@ def table_exists(name: str) -> bool:
     return done.returncode == 0
 
 
-def write(results: list[Measured], events: int) -> None:
+def write(results: list[Measured], measured: dict[str, str], events: int) -> None:
     """Writes Markdown and JSON with the hardware and the versions."""
     versions = {name: _version(name) for name in ("kappa", "duckdb", "polars")}
     machine = {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
@@ -127,10 +170,17 @@ def write(results: list[Measured], events: int) -> None:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"## {events:,} payments, the demo's job\n\n" + "\n".join([head, *(result.row() for result in results)]),
+        *(f"## {name}\n\n{text}" for name, text in measured.items()),
         *(f"## {name}\n\n```\n{_result_lines(text)}\n```" for name, text in texts.items() if text),
     ]
     (PLACE / "results.md").write_text("\n\n".join(sections) + "\n")
-    data = {"machine": machine, "versions": versions, "events": events, "results": [asdict(r) for r in results], "micro": texts}
+    data = {
+        "machine": machine,
+        "versions": versions,
+        "events": events,
+        "results": [asdict(r) for r in results],
+        "micro": {**measured, **texts},
+    }
     (PLACE / "results.json").write_text(json.dumps(data, indent=2) + "\n")
     print((PLACE / "results.md").read_text())
 

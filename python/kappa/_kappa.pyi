@@ -5,6 +5,22 @@ from typing import Any, TypeAlias, final
 _Record: TypeAlias = tuple[int, int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 # partition, offset, timestamp in ms, key, value, headers
 
+__all__ = [
+    "Log",
+    "LogWriter",
+    "RecordBatches",
+    "Rows",
+    "Run",
+    "Settings",
+    "__version__",
+    "check",
+    "explain",
+    "fingerprint",
+    "read",
+    "schema_of",
+    "start",
+]
+
 __version__: str
 """The version of the package."""
 

@@ -70,7 +70,7 @@ def _read(args: argparse.Namespace) -> Outcome:
         "table": args.table,
         "schema": {name: repr(dtype) for name, dtype in rows.schema.items()},
         "count": len(rows),
-        "rows": rows._native.to_dicts(0, limit),
+        "rows": rows.first(limit),
     }
     return Outcome(data, rows.format(limit))
 

@@ -166,11 +166,13 @@ class _Stopper:
             run.request_stop()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.received or self._run is None:
+        if self.received:
             if self._run is not None:
                 self._run.abort()
             os._exit(128 + number)
         self.received = number
+        if self._run is None:  # it is being started: `attach` will ask it to stop
+            return
         name = signal.Signals(number).name
         message = f"{name}: taking a last checkpoint, then stopping (once more: stop at once; nothing is lost)"
         self._run._events.append({"event": "notice", "level": "info", "message": message, "time_ms": None})

@@ -74,12 +74,13 @@ def _encoded(value: object, form: Any) -> Any:
     return value
 
 
-def _float(value: float) -> float | str:
+def _float(value: float) -> str:
+    """As text: not every reader of JSON numbers reads seventeen digits exactly."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    return value
+    return repr(value)
 
 
 def _decimal(value: Decimal, form: dict[str, int]) -> str:

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     import pyarrow
 
 _SHOWN = 20
+_SORTED = 10_000
 
 
 class Rows:
     """Rows of a table, held as Arrow. Anything that takes Arrow takes them without a copy: `polars.DataFrame(rows)`,
-    `pyarrow.table(rows)`, `duckdb.sql("select * from rows")`.
+    `pyarrow.table(rows)`, `duckdb.sql("select * from rows")`. They have no order of their own; small ones are shown sorted.
 
     >>> import kappa
     >>> from kappa.testing import temporary
@@ -105,6 +106,21 @@ class Rows:
             raise _missing("pandas", "pandas") from error
         return self.to_arrow().to_pandas()
 
+    def first(self, limit: int) -> list[dict[str, Any]]:
+        """The first rows as they are shown: sorted by their columns if there are at most 10,000 in all.
+
+        >>> import kappa
+        >>> from kappa.testing import temporary
+        >>> with temporary():
+        ...     kappa.Log().create("b")
+        ...     kappa.Log().create("a")
+        ...     [row["topic"] for row in kappa.Log().describe().first(1)]
+        ['a']
+        """
+        if len(self) > _SORTED:
+            return self._native.to_dicts(0, limit)
+        return sorted(self.to_dicts(), key=_order)[:limit]
+
     def __repr__(self) -> str:
         return self.format(_SHOWN)
 
@@ -137,8 +153,7 @@ class Rows:
     def _cells(self, limit: int | None) -> tuple[list[str], list[str], list[list[str]], list[str]]:
         schema = self.schema
         shown = len(self) if limit is None else min(limit, len(self))
-        rows = self._native.to_dicts(0, shown)
-        cells = [[words.cell(row[name]) for name in schema] for row in rows]
+        cells = [[words.cell(row[name]) for name in schema] for row in self.first(shown)]
         numeric = ("Int", "Float", "Decimal")
         aligns = ["right" if repr(dtype).startswith(numeric) else "left" for dtype in schema.values()]
         return list(schema), [repr(dtype) for dtype in schema.values()], cells, aligns
@@ -146,6 +161,15 @@ class Rows:
     def _footer(self, limit: int | None) -> str:
         total = words.count(len(self), "row")
         return total if limit is None or len(self) <= limit else f"{total}, the first {limit} shown"
+
+
+def _order(row: dict[str, Any]) -> list[tuple[bool, Any]]:
+    """Null and NaN after all else; lists and structs by their text."""
+    return [(True, 0) if value is None or value != value else (False, _comparable(value)) for value in row.values()]
+
+
+def _comparable(value: object) -> Any:
+    return str(value) if isinstance(value, list | dict) else value
 
 
 def _missing(package: str, extra: str) -> ImportError:

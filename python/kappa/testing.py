@@ -125,8 +125,8 @@ def assert_replay_safe(
         chance = random.Random(seed)
         for _ in range(kills):
             _child(job, config, chance.choice(parallelism), kill_after=chance.uniform(0, one_run + 0.3))
-        _child(job, config, parallelism[-1], kill_after=None)
-        _same(expected or {}, _content(job, config), f"{kills} kills")
+        refused = _child(job, config, parallelism[-1], kill_after=None)
+        _same(expected or {}, _content(job, config), f"{kills} kills{refused}")
 
 
 def _everything(folder: Path) -> dict[str, str]:
@@ -175,7 +175,8 @@ def _same(expected: dict[str, list[str]], found: dict[str, list[str]], change: s
             )
 
 
-def _child(job: Job, config: Mapping[str, str], parallelism: int, *, kill_after: float | None) -> None:
+def _child(job: Job, config: Mapping[str, str], parallelism: int, *, kill_after: float | None) -> str:
+    """Runs the job in a process of its own. A refusal is given back: after a kill the job may have been done already."""
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -185,6 +186,9 @@ def _child(job: Job, config: Mapping[str, str], parallelism: int, *, kill_after:
     except subprocess.TimeoutExpired:
         child.kill()
         child.communicate()
-        return
-    if child.returncode != 0 and not errors.startswith("refused: "):
+        return ""
+    if errors.startswith("refused: "):
+        return f" ({errors.strip()})"
+    if child.returncode != 0:
         raise KappaError(f"a run failed: {errors.strip().splitlines()[-1] if errors.strip() else child.returncode}")
+    return ""

@@ -47,7 +47,10 @@ impl Kept {
     /// Removes what is no longer needed: confirmed manifests but for the newest few.
     pub fn collect(&mut self, dir: &VersionDir) -> Result<()> {
         while self.entries.len() > KEPT && self.entries.get(KEPT - 1).is_some_and(|entry| entry.released.is_some()) {
-            let Some(oldest) = self.entries.pop_front_if(|entry| entry.released.is_some()) else { return Ok(()) };
+            if self.entries.front().is_some_and(|entry| entry.released.is_none()) {
+                return Ok(());
+            }
+            let Some(oldest) = self.entries.pop_front() else { return Ok(()) };
             dir.remove(oldest.checkpoint)?;
             failpoint::hit("K20");
             if let Some(state) = oldest.state.filter(|state| !self.states().contains(state)) {

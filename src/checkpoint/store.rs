@@ -139,15 +139,6 @@ impl VersionDir {
         self.list()?.last().map(|number| self.read(*number)).transpose()
     }
 
-    /// The error of a run by `owner`, or the reason behind it: a successor removes what its predecessor works with, so
-    /// that one that wakes up late may fail at anything.
-    pub fn explain(&self, error: Error, owner: u64) -> Error {
-        match self.newest() {
-            Ok(Some(newest)) if newest.manifest.owner > owner => taken_over(&newest.manifest),
-            _ => error,
-        }
-    }
-
     /// Removes a manifest. First the manifest, then what only it named.
     pub fn remove(&self, checkpoint: Epoch) -> Result<()> {
         remove_file(&self.manifest_path(checkpoint))?;

@@ -267,10 +267,10 @@ impl Separators {
     /// Remembers that the separator `text[at..value]` names `member` and came after the state `last`.
     fn learn(&mut self, text: &[u8], at: usize, value: usize, member: usize, last: usize) -> Hit {
         let state = self.find_or_add(text.get(at..value).unwrap_or_default(), member);
-        if let Some(previous) = self.states.get_mut(last).filter(|_| last != LOST && state != LOST) {
-            if !previous.next.contains(&state) {
-                previous.next = [state, previous.next[0]];
-            }
+        if let Some(previous) = self.states.get_mut(last).filter(|_| last != LOST && state != LOST)
+            && !previous.next.contains(&state)
+        {
+            previous.next = [state, previous.next[0]];
         }
         Hit { state, member }
     }

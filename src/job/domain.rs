@@ -32,11 +32,11 @@ pub fn new_domain(spec: &SourceSpec, source: &dyn LogSource, from: &Position, un
         };
         partitions.insert(extent.partition.0, state);
     }
-    if let Position::Offsets(offsets) = from {
-        if let Some(unknown) = offsets.keys().find(|partition| !partitions.contains_key(&partition.0)) {
-            return Err(Error::config("unknown_partition", format!("topic {} has no partition {unknown}", spec.read.topic))
-                .hint(format!("it has partitions 0 to {}", extents.len().saturating_sub(1))));
-        }
+    if let Position::Offsets(offsets) = from
+        && let Some(unknown) = offsets.keys().find(|partition| !partitions.contains_key(&partition.0))
+    {
+        return Err(Error::config("unknown_partition", format!("topic {} has no partition {unknown}", spec.read.topic))
+            .hint(format!("it has partitions 0 to {}", extents.len().saturating_sub(1))));
     }
     let floor_ms = if let Position::Time(time) = from { Some(*time) } else { None };
     let topic_id = source.topic_id().to_owned();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
 
 use crate::checkpoint::manifest::{Manifest, Mode, SourceCounts};
@@ -170,4 +171,43 @@ pub fn total_counts(manifest: &Manifest) -> SourceCounts {
     let mut counts = SourceCounts::default();
     manifest.sources.iter().flat_map(|source| source.partitions.values()).for_each(|partition| counts.add(&partition.counts));
     counts
+}
+
+/// Events that wait for a listener. One that never listens costs a bounded amount of memory: the oldest are forgotten.
+const WAITING: usize = 1024;
+
+/// Tells events; never waits.
+#[derive(Clone, Debug)]
+pub struct Teller {
+    sender: Sender<Event>,
+    oldest: Receiver<Event>,
+}
+
+impl Teller {
+    /// A teller, and where to listen.
+    pub fn new() -> (Self, Receiver<Event>) {
+        let (sender, receiver) = bounded(WAITING);
+        (Self { sender, oldest: receiver.clone() }, receiver)
+    }
+
+    /// Tells an event.
+    pub fn tell(&self, mut event: Event) {
+        while let Err(TrySendError::Full(back)) = self.sender.try_send(event) {
+            let _ = self.oldest.try_recv();
+            event = back;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_listener_the_newest_are_kept() {
+        let (teller, events) = Teller::new();
+        (0..WAITING as i64 + 5).for_each(|i| teller.tell(Event::CaughtUp { time_ms: i, head_time_ms: 0 }));
+        assert_eq!(events.len(), WAITING);
+        assert_eq!(events.try_recv(), Ok(Event::CaughtUp { time_ms: 5, head_time_ms: 0 }));
+    }
 }

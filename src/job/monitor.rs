@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use chrono::Datelike;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::events::Event;
+use super::events::{Event, Teller};
 use super::launch::Watched;
 use crate::protocol::event_time::{PartitionFrontier, TimeBounds, visible};
 use crate::source::LogSource;
@@ -28,7 +28,7 @@ pub struct Monitor {
     /// By source.
     pub sources: Vec<Arc<dyn LogSource>>,
     /// Where events go.
-    pub events: Sender<Event>,
+    pub events: Teller,
 }
 
 impl Monitor {
@@ -44,12 +44,10 @@ impl Monitor {
             if samples.len() > WINDOW {
                 samples.pop_front();
             }
-            if self.events.send(self.look(&samples, events)).is_err() {
-                return;
-            }
+            self.events.tell(self.look(&samples, events));
             if !caught_up && self.watched.iter().all(|w| w.progress.next.load(Relaxed) >= w.head) {
                 caught_up = true;
-                let _ = self.events.send(Event::CaughtUp { time_ms: now_ms(), head_time_ms: began_ms });
+                self.events.tell(Event::CaughtUp { time_ms: now_ms(), head_time_ms: began_ms });
             }
         }
     }

@@ -26,11 +26,11 @@ pub fn is_armed(name: &str) -> bool {
 
 /// Dies here if the point is armed and its count is reached.
 pub fn hit(name: &str) {
-    if let Some(left) = armed().get(name) {
-        if left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            eprintln!("failpoint {name}: killed");
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        }
+    if let Some(left) = armed().get(name)
+        && left.fetch_sub(1, Ordering::SeqCst) == 1
+    {
+        eprintln!("failpoint {name}: killed");
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
 

@@ -256,7 +256,7 @@ pub struct Pressure {
 
 impl Pressure {
     /// Adds up.
-    pub fn add(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         Self {
             dirty_values: self.dirty_values + other.dirty_values,
             dirty_groups: self.dirty_groups + other.dirty_groups,

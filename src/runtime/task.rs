@@ -287,7 +287,7 @@ impl Worker {
     }
 
     fn pressure(&self) -> Pressure {
-        self.pipelines.iter().fold(Pressure::default(), |sum, pipeline| sum.add(pipeline.pressure()))
+        self.pipelines.iter().fold(Pressure::default(), |sum, pipeline| sum.plus(pipeline.pressure()))
     }
 
     fn pipeline(&mut self, index: usize) -> Result<&mut Pipeline> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::{StateStore, StoreSize, Write};
+use super::{StateStore, StoreSize, Visit, Write};
 use crate::error::{Error, Result};
 
 type Families = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
@@ -55,7 +55,7 @@ impl StateStore for MemoryStore {
         Ok(())
     }
 
-    fn scan(&self, family: &str, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()> {
         self.with(|families| families.get(family).into_iter().flatten().try_for_each(|(k, v)| visit(k, v)))
     }
 

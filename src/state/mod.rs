@@ -17,6 +17,9 @@ use crate::message::KeyGroup;
 /// One change: a key, and its new value or none.
 pub type Write = (Vec<u8>, Option<Vec<u8>>);
 
+/// Is given each key and its value.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
+
 /// A store of keys and values in named families. An implementor guarantees that a write is visible to every read that
 /// begins after it returned, and that a checkpoint holds exactly the writes that returned before it began.
 pub trait StateStore: Send + Sync {
@@ -27,7 +30,7 @@ pub trait StateStore: Send + Sync {
     fn write(&self, family: &str, changes: Vec<Write>) -> Result<()>;
 
     /// Calls `visit` with every key and value of a family, in key order.
-    fn scan(&self, family: &str, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
+    fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()>;
 
     /// Makes a checkpoint in a directory that does not exist yet.
     fn checkpoint(&self, directory: &Path) -> Result<()>;

@@ -12,7 +12,7 @@ use rocksdb::{
     WriteBufferManager, WriteOptions,
 };
 
-use super::{StateStore, StoreSize, Write};
+use super::{StateStore, StoreSize, Visit, Write};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often a flush before a checkpoint is asked for.
@@ -142,7 +142,7 @@ impl StateStore for RocksStore {
         self.db.write_opt(batch, &options).map_err(|e| failed("write", &self.path, &e))
     }
 
-    fn scan(&self, family: &str, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()> {
         for item in self.db.iterator_cf(self.family(family)?, IteratorMode::Start) {
             let (key, value) = item.map_err(|e| failed("read", &self.path, &e))?;
             visit(&key, &value)?;

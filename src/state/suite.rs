@@ -50,7 +50,7 @@ fn rocks_store_keeps_families_apart() {
 
 #[test]
 fn keys_of_a_group_lie_together() {
-    let mut keys = vec![state_key(KeyGroup(256), 0), state_key(KeyGroup(2), 0), state_key(KeyGroup(255), 0)];
+    let mut keys = [state_key(KeyGroup(256), 0), state_key(KeyGroup(2), 0), state_key(KeyGroup(255), 0)];
     keys.sort();
     assert_eq!(keys[2], state_key(KeyGroup(256), 0));
 }

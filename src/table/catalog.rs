@@ -210,6 +210,12 @@ impl Catalog {
         if now == ours { Ok(()) } else { Err(fenced(version, ours, Some(now))) }
     }
 
+    /// Does something to the next commit.
+    #[cfg(test)]
+    pub(crate) fn inject(&self, fault: super::sql::Fault) {
+        self.database.fault.store(fault as u8, std::sync::atomic::Ordering::SeqCst);
+    }
+
     /// Writes the first metadata file of a table that no catalog names yet.
     fn stage(&self, create: &CreateTable) -> Result<Table> {
         let uuid = time::new_uuid();

@@ -1,6 +1,6 @@
 //! The commit: all tables of a checkpoint and the owner's row, by compare-and-swap, exactly once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use iceberg::spec::{DataFile, Operation};
@@ -110,6 +110,9 @@ impl Catalog {
     /// `Unavailable` if the catalog does not answer: then the outcome is unknown, and the same call finds it out.
     pub fn commit(&self, commits: &[TableCommit], fence: &Fence) -> Result<Vec<CommitOutcome>> {
         commits.iter().try_for_each(|commit| check_names(commit, fence))?;
+        if commits.iter().map(|commit| &commit.table).collect::<HashSet<_>>().len() != commits.len() {
+            return Err(Error::internal("a checkpoint names a table twice"));
+        }
         let mut last = None;
         for attempt in 0..self.settings.attempts.max(1) {
             if attempt > 0 {

@@ -175,6 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init)] // ranges are what is compared
     fn kept_ranges_are_what_is_not_deleted() {
         let ranges = |deleted: &[u64], rows| kept(&deleted.iter().copied().collect(), rows).collect::<Vec<_>>();
         assert_eq!(ranges(&[], 3), [0..3]);

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow
 import pytest
 
 import kappa
@@ -27,6 +28,16 @@ select date '1970-01-01' + cast((event_time + 19800000) // 86400000 as integer) 
        count(distinct merchant_id) as merchants, cast(sum(amount) as bigint) as total, count(*) as payments
 from records where status = 'captured' and amount > 0 group by 1 order by 1
 """
+
+
+ARROW = pyarrow.schema(
+    [
+        ("merchant_id", pyarrow.string()),
+        ("status", pyarrow.string()),
+        ("amount", pyarrow.int64()),
+        ("event_time", pyarrow.int64()),
+    ]
+)
 
 
 def make_records(count: int, seed: int = 1) -> list[dict[str, Any]]:
@@ -52,10 +63,7 @@ def make_records(count: int, seed: int = 1) -> list[dict[str, Any]]:
 def oracle(records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """DuckDB's answer."""
     with duckdb.connect() as db:
-        db.execute("create table records (merchant_id varchar, status varchar, amount bigint, event_time bigint)")
-        rows = [[r["merchant_id"], r["status"], r["amount"], r["event_time"]] for r in records]
-        if rows:
-            db.executemany("insert into records values (?, ?, ?, ?)", rows)
+        db.register("records", pyarrow.Table.from_pylist(records, schema=ARROW))
         return db.execute(ORACLE).fetchall()
 
 
@@ -108,9 +116,12 @@ def test_a_live_job_on_a_new_table_starts_at_the_beginning(place: Path, script: 
     records = make_records(2_000)
     fill(records)
     live = live_process(script(), "metric.daily")
-    wait_for(lambda: table("metric.daily") == oracle(records), "the live job's rows")
-    live.send_signal(signal.SIGINT)
-    assert live.wait(30) == 0
+    try:
+        wait_for(lambda: table("metric.daily") == oracle(records), "the live job's rows")
+    finally:
+        live.send_signal(signal.SIGINT)
+        live.communicate(timeout=30)
+    assert live.returncode == 0
 
 
 def test_a_finished_reprocess_is_refused_until_it_is_to_be_replaced(place: Path, script: Callable[..., Path]) -> None:
@@ -248,7 +259,7 @@ def test_two_processes_on_one_table_conflict(place: Path, script: Callable[..., 
         assert document(second)["exit"] == 6
     finally:
         live.send_signal(signal.SIGTERM)
-        live.wait(30)
+        live.communicate(timeout=30)
 
 
 def test_head_commits_nothing(place: Path) -> None:

@@ -53,7 +53,7 @@ def test_reflected_operators_keep_the_order() -> None:
         (True, "boolean", True),
         (7, "int64", 7),
         (-(2**63), "int64", -(2**63)),
-        (1.5, "float64", 1.5),
+        (1.5, "float64", "1.5"),
         (float("nan"), "float64", "NaN"),
         (float("-inf"), "float64", "-Infinity"),
         ("x", "string", "x"),

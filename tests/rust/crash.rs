@@ -65,7 +65,7 @@ fn die_in_a_live_run(point: &str, hit: u64, parallelism: usize) {
     let mut writer = world.writer();
     let armed = format!("{point}:{hit}");
     // With so little memory that caches are emptied all the time, or with enough.
-    let memory_bytes = if hit % 2 == 0 { 1 } else { 32 << 20 };
+    let memory_bytes = if hit.is_multiple_of(2) { 1 } else { 32 << 20 };
     let run = RunOptions { memory_bytes, ..options(&job, Mode::Live, parallelism, 1) };
     let mut child = child::run(&world, &job, &run, Some(&armed));
     for slice in 1..=SLICES {

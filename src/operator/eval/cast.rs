@@ -128,7 +128,7 @@ impl Cast {
         }
     }
 
-    fn from_text(&self, arg: &StringArray) -> Result<ArrayRef> {
+    fn parse_text(&self, arg: &StringArray) -> Result<ArrayRef> {
         let show = |v: &str| format!("{v:?}");
         match &self.to {
             DataType::Int32 => self.convert(arg.iter(), show, |v| cast_text::integer(v).and_then(|v| i32::try_from(v).ok())),
@@ -173,7 +173,7 @@ impl Cast {
             DataType::Float64 => self.floats(f64s(arg)?),
             DataType::Decimal { scale, .. } => self.decimals(i128s(arg)?, *scale),
             DataType::Timestamp(unit) => self.instants(i64s(arg)?, *unit),
-            DataType::String => self.from_text(texts(arg)?),
+            DataType::String => self.parse_text(texts(arg)?),
             DataType::Date => {
                 let DataType::Timestamp(unit) = self.to else { return Err(self.unknown()) };
                 self.plain(

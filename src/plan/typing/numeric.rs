@@ -139,11 +139,12 @@ pub(super) fn comparable(left: Typed, right: Typed, text: &str) -> Result<(Typed
     }
     let target = unified_type(&[left.clone(), right.clone()], text)?.or_else(|| common_type(&a, &b));
     let Some(target) = target else { return Err(mismatch(&a, &b, text)) };
-    let exact_as_it_is = match (&a, &b) {
-        (DataType::Timestamp(_), DataType::Timestamp(_)) => true,
-        (DataType::Int32 | DataType::Int64, DataType::Float64) | (DataType::Float64, DataType::Int32 | DataType::Int64) => true,
-        _ => false,
-    };
+    let exact_as_it_is = matches!(
+        (&a, &b),
+        (DataType::Timestamp(_), DataType::Timestamp(_))
+            | (DataType::Int32 | DataType::Int64, DataType::Float64)
+            | (DataType::Float64, DataType::Int32 | DataType::Int64)
+    );
     if !exact_as_it_is {
         return Ok((coerce(left, &target), coerce(right, &target)));
     }

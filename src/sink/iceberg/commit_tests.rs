@@ -121,10 +121,10 @@ fn a_repeated_checkpoint_does_nothing() {
         let table = world.create("t", &["k"]);
         world.commit(&table, 1, vec![upsert(&[row("a", 1)])]);
         let commit = commit_of(&table, 2, stage(&table, vec![upsert(&[row("a", 2)])]));
-        let first = world.catalog.commit(&[commit.clone()], &fence(2)).unwrap().remove(0);
+        let first = world.catalog.commit(std::slice::from_ref(&commit), &fence(2)).unwrap().remove(0);
         // Another process, which knows nothing of it, and to which the files of the first are not of interest any more.
         crate::table::files::remove_quietly(commit.files.iter().map(|file| &file.path).filter(|_| rewrite_below > 0));
-        let again = world.other().commit(&[commit.clone()], &fence(2)).unwrap().remove(0);
+        let again = world.other().commit(std::slice::from_ref(&commit), &fence(2)).unwrap().remove(0);
         let CommitOutcome::Committed { snapshot_id, released } = first else { panic!() };
         assert_eq!(again, CommitOutcome::AlreadyCommitted { snapshot_id: Some(snapshot_id), released: released.clone() });
         assert_eq!(released.len(), if rewrite_below == 0 { 1 } else { 2 });
@@ -166,7 +166,7 @@ fn a_zombie_is_refused_and_told_who_took_over() {
     let table = world.create("t", &[]);
     let commit = commit_of(&table, 1, stage(&table, vec![Change::Append(batch(&[row("a", 1)]))]));
     world.other().claim_owner(VERSION, 2).unwrap();
-    let error = world.catalog.commit(&[commit.clone()], &fence(1)).unwrap_err();
+    let error = world.catalog.commit(std::slice::from_ref(&commit), &fence(1)).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, "fenced"));
     assert!(error.to_string().contains("owner 2"), "{error}");
     assert_eq!(world.read("t"), []);
@@ -212,7 +212,7 @@ fn only_what_is_missing_is_committed_to_several_tables() {
     let (a, b) = (world.create("a", &[]), world.create("b", &[]));
     let to_a = commit_of(&a, 1, stage(&a, vec![Change::Append(batch(&[row("x", 1)]))]));
     let to_b = commit_of(&b, 1, stage(&b, vec![Change::Append(batch(&[row("y", 1)]))]));
-    world.catalog.commit(&[to_a.clone()], &fence(1)).unwrap();
+    world.catalog.commit(std::slice::from_ref(&to_a), &fence(1)).unwrap();
     let outcomes = world.catalog.commit(&[to_a, to_b], &fence(1)).unwrap();
     assert!(matches!(outcomes[0], CommitOutcome::AlreadyCommitted { .. }));
     assert!(matches!(outcomes[1], CommitOutcome::Committed { .. }));
@@ -397,4 +397,21 @@ fn files_that_cannot_hold_a_key_are_not_read() {
     hidden(0, 5, vec![Change::Delete(keys(&[None, Some("z")]))]).unwrap();
     assert_eq!(world.read("t"), [row("a", 4), row("f", 1), row("m", 4), row("x", 3)]);
     assert_eq!(hidden(1, 6, vec![Change::Delete(keys(&[Some("m")]))]).unwrap_err().code(), "file_missing");
+}
+
+#[test]
+fn an_unknown_outcome_is_looked_up() {
+    use crate::table::Fault;
+    for rewrite_below in [0, u64::MAX] {
+        let world = World::rewriting_below(rewrite_below);
+        let table = world.create("t", &["k"]);
+        world.commit(&table, 1, vec![upsert(&[row("a", 1)])]);
+        world.catalog.inject(Fault::ReplyLost);
+        assert!(matches!(world.commit(&table, 2, vec![upsert(&[row("a", 2)])]), CommitOutcome::AlreadyCommitted { .. }));
+        assert_eq!(world.read("t"), [row("a", 2)]);
+        world.catalog.inject(Fault::RequestLost);
+        assert!(matches!(world.commit(&table, 3, vec![upsert(&[row("b", 3)])]), CommitOutcome::Committed { .. }));
+        assert_eq!(world.read("t"), [row("a", 2), row("b", 3)]);
+        assert_eq!(world.other().require(&name("t")).unwrap().metadata().snapshots().len(), 3);
+    }
 }

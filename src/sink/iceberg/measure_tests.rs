@@ -16,9 +16,8 @@ fn report(what: &str, mut times: Vec<Duration>) {
 #[test]
 #[ignore = "takes a while"]
 fn measure_commits() {
-    for (what, rewrite_below, manifests) in [("rewrite", 8 << 20, 100), ("deletes", 0, 100), ("deletes, few manifests", 0, 16)]
-    {
-        let world = World::new(Settings { rewrite_below, merge_manifests_above: manifests, ..Settings::default() });
+    for (what, rewrite_below) in [("rewrite", 8 << 20), ("position deletes", 0)] {
+        let world = World::new(Settings { rewrite_below, ..Settings::default() });
         let table = world.create("t", &["k"]);
         let rows: Vec<Row> = (0..56).map(|key| row(&format!("day-{key}"), key)).collect();
         world.commit(&table, 1, vec![upsert(&rows)]);

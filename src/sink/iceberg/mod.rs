@@ -54,6 +54,8 @@ impl IcebergStaging {
             schema.index_of(name).map_err(unknown)
         };
         let places = primary_key.iter().map(find).collect::<Result<Vec<_>>>()?;
+        // A table that another engine made may have no file yet.
+        files::create_directory(&files::path_of(&format!("{}/data", table.location()))?)?;
         let key = ArrowSchema::new(places.iter().map(|place| schema.field(*place).clone()).collect::<Vec<_>>());
         Ok(Self {
             location: table.location().to_owned(),

@@ -159,5 +159,5 @@ pub(super) fn foreign_commit(catalog: &Catalog, table: &str, checkpoint: u64, ro
 
 /// The rows of a table.
 pub(super) fn scan(catalog: &Catalog, table: &str, snapshot: Option<i64>) -> Scan {
-    Scan::plan(catalog.io(), &catalog.require(&name(table)).unwrap(), snapshot).unwrap()
+    Scan::plan(catalog.manifests(), &catalog.require(&name(table)).unwrap(), snapshot).unwrap()
 }

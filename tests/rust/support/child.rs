@@ -141,7 +141,10 @@ fn child() {
     }
 }
 
-fn append_all(root: &Path, batches: &[Vec<(i64, Option<Vec<u8>>)>]) -> kappa::error::Result<()> {
+/// A record to append: its timestamp and its payload.
+type Payload = (i64, Option<Vec<u8>>);
+
+fn append_all(root: &Path, batches: &[Vec<Payload>]) -> kappa::error::Result<()> {
     let mut writer = LogDir::open(root).topic(TOPIC)?.topic_writer(None, WriterOptions::default())?;
     for batch in batches {
         for (timestamp, value) in batch {

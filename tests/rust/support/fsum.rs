@@ -32,13 +32,13 @@ pub fn fsum(values: &[f64]) -> f64 {
         }
     }
     // Half way between two floats: the sign of what is left decides.
-    if let Some(next) = partials.last() {
-        if (low < 0.0 && *next < 0.0) || (low > 0.0 && *next > 0.0) {
-            let y = low * 2.0;
-            let x = high + y;
-            if y == x - high {
-                high = x;
-            }
+    if let Some(next) = partials.last()
+        && ((low < 0.0 && *next < 0.0) || (low > 0.0 && *next > 0.0))
+    {
+        let y = low * 2.0;
+        let x = high + y;
+        if y == x - high {
+            high = x;
         }
     }
     high

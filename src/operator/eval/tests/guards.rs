@@ -18,10 +18,7 @@ fn guards_hold() {
     assert!(rows(&quotient()).contains("divides by zero"));
     assert_eq!(rows(&call(F::When, [nonzero(), quotient(), int(-1)])), "3|-1|-1");
     assert_eq!(rows(&call(F::When, [call(F::Not, [nonzero()]), int(-1), quotient()])), "3|-1|-");
-    assert_eq!(
-        rows(&call(F::When, [nonzero(), int(0), call(F::Gt, [quotient(), int(1)]), int(1), int(2)])).contains("zero"),
-        true
-    );
+    assert!(rows(&call(F::When, [nonzero(), int(0), call(F::Gt, [quotient(), int(1)]), int(1), int(2)])).contains("zero"));
     let positive = || call(F::Gt, [quotient(), int(1)]);
     assert_eq!(rows(&call(F::And, [nonzero(), positive()])), "true|false|-");
     assert_eq!(rows(&call(F::Or, [call(F::Eq, [col("m"), int(0)]), positive()])), "true|true|-");

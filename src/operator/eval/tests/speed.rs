@@ -9,12 +9,14 @@ const ROWS: usize = 8_192;
 
 fn measure(name: &str, expr: &Expr, batch: &RecordBatch, schema: &Schema) {
     let evaluator = Evaluator::compile(expr, schema, zones()).unwrap();
-    let runs = 500;
-    let start = instant();
-    for _ in 0..runs {
+    let once = || {
+        let start = instant();
         std::hint::black_box(evaluator.evaluate(std::hint::black_box(batch)).unwrap());
-    }
-    println!("{name:40} {:6.2} ns a row", start.elapsed().as_nanos() as f64 / (runs * ROWS) as f64);
+        start.elapsed().as_nanos()
+    };
+    // The least of many: other work on the machine only adds.
+    let least = (0..1_000).map(|_| once()).min().unwrap_or_default();
+    println!("{name:40} {:6.2} ns a row", least as f64 / ROWS as f64);
 }
 
 #[test]
