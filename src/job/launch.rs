@@ -68,8 +68,10 @@ pub fn launch(
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
     let fresh = manifest.state.is_none();
     let store = open_state(&version, &stateful, options.memory_bytes / 2)?;
+    let groupings = prepared.lowered.pipelines.iter().filter(|pipeline| pipeline.aggregate.is_some()).count();
     let context = PipelineContext {
         workers,
+        local_bytes: options.memory_bytes / 8 / workers / groupings.max(1),
         zones: &manifest.time_zones,
         store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
         fresh,
@@ -126,9 +128,9 @@ fn default_parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Half of the budget is the store's; the caches of all workers share the other half.
+/// Half of the budget is the store's; three eighths are the owners' caches, one eighth is the source sides'.
 fn limits(memory: usize, workers: usize) -> Limits {
-    Limits { cache_bytes: memory / 2 / workers, dirty: 64 << 10, changed: 500_000 }
+    Limits { cache_bytes: memory * 3 / 8 / workers, dirty: 64 << 10, changed: 500_000 }
 }
 
 /// The running state of this owner: a clone of the checkpoint that the manifest names, or empty.

@@ -10,17 +10,13 @@ use super::exchange::{DistinctBlock, PartialBlock, owner_of_hash};
 use super::key_index::KeyIndex;
 use crate::error::Result;
 use crate::plan::expr::AggregateFunction;
-use crate::plan::lower::AggregateSpec;
+use crate::plan::lower::{AggregateCall, AggregateSpec};
 use crate::plan::schema::Schema;
 use crate::plan::time_zones::ZoneTables;
 use crate::state::encoding::{KeyEncoder, ValueEncoder, key_hash};
 
 /// Groups that may be waiting before they are sent, so that a barrier has a bounded amount to send.
 const TOUCHED_LIMIT: usize = 32 << 10;
-/// Groups whose numbers are remembered.
-const INDEX_LIMIT: usize = 256 << 10;
-/// Bytes of their keys and of the index.
-const INDEX_BYTES: usize = 64 << 20;
 /// Bytes of a block of partial results.
 const BLOCK_BYTES: usize = 64 << 10;
 
@@ -39,6 +35,9 @@ pub struct LocalAggregate {
     keys: Vec<Evaluator>,
     encoder: KeyEncoder,
     calls: Vec<Call>,
+    plain: Vec<AggregateCall>,
+    /// Bytes that may be held.
+    budget: usize,
     accumulators: Vec<Box<dyn Accumulator>>,
     index: KeyIndex,
     touched: Vec<u32>,
@@ -62,8 +61,15 @@ struct Distinct {
 }
 
 impl LocalAggregate {
-    /// For a grouping over batches of `input`, whose results `workers` workers own.
-    pub fn new(pipeline: usize, workers: usize, spec: &AggregateSpec, input: &Schema, zones: &ZoneTables) -> Result<Self> {
+    /// For a grouping over batches of `input`, whose results `workers` workers own, holding about `budget` bytes.
+    pub fn new(
+        pipeline: usize,
+        workers: usize,
+        budget: usize,
+        spec: &AggregateSpec,
+        input: &Schema,
+        zones: &ZoneTables,
+    ) -> Result<Self> {
         let compile = |expr| Evaluator::compile(expr, input, zones);
         let mut calls = Vec::with_capacity(spec.calls.len());
         for (number, call) in spec.calls.iter().enumerate() {
@@ -93,6 +99,8 @@ impl LocalAggregate {
             keys: spec.keys.iter().map(|key| compile(&key.expr)).collect::<Result<_>>()?,
             encoder: KeyEncoder::new(&spec.key_types)?,
             calls,
+            plain: spec.calls.clone(),
+            budget,
             accumulators: spec.calls.iter().map(accumulator::create).collect::<Result<_>>()?,
             index: KeyIndex::default(),
             touched: Vec::new(),
@@ -125,10 +133,11 @@ impl LocalAggregate {
         if self.calls.iter().any(|call| call.distinct.as_ref().is_some_and(|d| d.local.is_full())) {
             self.send_distinct(emit);
         }
-        if self.touched.len() >= TOUCHED_LIMIT || self.index.memory() > INDEX_BYTES {
+        let full = self.memory() > self.budget;
+        if full || self.touched.len() >= TOUCHED_LIMIT {
             self.flush(emit);
         }
-        Ok(())
+        if full { self.forget() } else { Ok(()) }
     }
 
     /// Numbers the group of each row. Rows of one group often follow each other: those are not even hashed.
@@ -190,17 +199,17 @@ impl LocalAggregate {
         for (worker, block) in blocks.into_iter().enumerate().filter(|(_, block)| !block.keys.is_empty()) {
             emit(worker, Outgoing::Partial(block));
         }
-        if self.index.len() > INDEX_LIMIT || self.index.memory() > INDEX_BYTES {
-            self.forget();
-        }
     }
 
-    /// Forgets the numbers of groups; nothing may be held.
-    fn forget(&mut self) {
+    /// Forgets what was seen, and gives the memory back; nothing may be held. What comes again is sent again, which changes
+    /// nothing at the owners.
+    fn forget(&mut self) -> Result<()> {
         debug_assert!(self.touched.is_empty());
         self.index.clear();
-        self.is_touched.clear();
+        self.is_touched = Vec::new();
         self.calls.iter_mut().filter_map(|call| call.distinct.as_mut()).for_each(|d| d.local.forget());
+        self.accumulators = self.plain.iter().map(accumulator::create).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Bytes of memory in use, about.

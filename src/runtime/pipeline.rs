@@ -34,6 +34,8 @@ pub struct Writers {
 pub struct PipelineContext<'a> {
     /// How many workers there are.
     pub workers: usize,
+    /// Bytes that the source side of each grouping may hold.
+    pub local_bytes: usize,
     /// The time zones of the plan.
     pub zones: &'a ZoneTables,
     /// The state.
@@ -300,7 +302,7 @@ impl Grouped {
                 .ok_or_else(|| Error::internal(format!("key column {name} is not in the table")))
         };
         Ok(Self {
-            local: LocalAggregate::new(number, context.workers, aggregate, input, context.zones)?,
+            local: LocalAggregate::new(number, context.workers, context.local_bytes, aggregate, input, context.zones)?,
             distinct: distinct.collect(),
             owner: GroupOwner::new(aggregate, group_family(aggregate), context.store.clone(), context.fresh)?,
             groups: groups.to_arrow(),
