@@ -126,7 +126,7 @@ def execute(job: Job, args: argparse.Namespace) -> Outcome:
     ends = args.mode == "reprocess" and not args.follow
     unfinished = report.outcome == "interrupted" or (ends and report.outcome != "complete")
     status = 128 + (stopper.received or signal.SIGINT) if unfinished else 0
-    return Outcome({"report": report.to_dict()}, exit=int(status))
+    return Outcome({"report": report.to_dict()}, exit=int(status), warnings=report.left_out())
 
 
 def _tables(given: list[str] | Mapping[str, str] | str | None) -> str | dict[str, str]:
