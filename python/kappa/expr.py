@@ -142,7 +142,7 @@ class Expr:
         return self._method("abs", "abs")
 
     def round(self, decimals: int = 0) -> Expr:
-        """Rounded to so many digits after the point, halves away from zero.
+        """Rounded to so many digits after the point, halves to even, as Python's `round`.
 
         >>> from kappa import col
         >>> col("rate").round(2)

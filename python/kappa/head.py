@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kappa import _kappa
+from kappa.exceptions import ConfigError
 from kappa.expr import Node
 from kappa.rows import Rows
 from kappa.settings import resolve
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 def head(stream: Stream, n: int, *, from_: Position, config: Mapping[str, Any] | None) -> Rows:
     """Reads ever more of the log until there are `n` rows. A grouped result needs the whole log at once."""
+    if not isinstance(n, int) or n < 0:
+        raise ConfigError(f"head({n!r}): a number of rows is 0 or more", code="invalid_argument")
     topic = _topic(stream._node)
     ends = _ends(topic, config)
     records = None if "aggregate" in json.dumps(stream._node) else max(1000, n)

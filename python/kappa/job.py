@@ -204,7 +204,7 @@ class Job:
         mode: Mode,
         output_table: str | Mapping[str, str],
         from_: Position | None = None,
-        until: Position = "head",
+        until: Position | None = None,
         follow: bool = False,
         parallelism: int | None = None,
         memory: str | int = "512MiB",
@@ -251,7 +251,7 @@ class Job:
         mode: Mode,
         output_table: str | Mapping[str, str],
         from_: Position | None = None,
-        until: Position = "head",
+        until: Position | None = None,
         follow: bool = False,
         parallelism: int | None = None,
         memory: str | int = "512MiB",
@@ -268,7 +268,8 @@ class Job:
         An interrupt (Ctrl-C, Jupyter's stop button) takes a last checkpoint, then raises `KeyboardInterrupt`; the same call
         later goes on from there. `progress`: on a terminal and in a notebook unless `False`.
 
-        `from_` and `until` are positions in the log, `follow` goes on after the head is reached. `replace` starts a table
+        `from_` and `until` are positions in the log (the beginning, the head as it is now, or those the table was
+        started with), `follow` goes on after the head is reached. `replace` starts a table
         anew, `take_over` ignores a stopped process's lock, `allow_gaps` goes on where the log lost records, and `force`
         lifts the refusals that name it. `config` overrides settings, for example `{"log.url": "file:///data/log"}`.
 

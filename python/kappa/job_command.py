@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     job.add_argument("--mode", choices=["live", "reprocess"], help="go on where the table stands, or build it from the log")
     job.add_argument("--output-table", metavar="[NAME=]TABLE", action="append", help="where the result goes; once per output")
     job.add_argument("--from", dest="from_", metavar="POSITION", help="earliest, head, a time, 24h (ago), PARTITION:OFFSET,…")
-    job.add_argument("--until", default="head", metavar="POSITION", help="head (as it is now) or a time")
+    job.add_argument("--until", metavar="POSITION", help="head (as it is now; the default), a time, PARTITION:OFFSET,…")
     job.add_argument("--follow", action="store_true", help="go on live once a reprocess has reached the head")
     job.add_argument("--replace", action="store_true", help="discard what the table holds and start again")
     job.add_argument("--take-over", action="store_true", help="ignore the lock of a process that is stopped")
@@ -126,7 +126,7 @@ def execute(job: Job, args: argparse.Namespace) -> Outcome:
     ends = args.mode == "reprocess" and not args.follow
     unfinished = report.outcome == "interrupted" or (ends and report.outcome != "complete")
     status = 128 + (stopper.received or signal.SIGINT) if unfinished else 0
-    return Outcome({"report": report.to_dict()}, exit=int(status))
+    return Outcome({"report": report.to_dict()}, exit=int(status), warnings=report.left_out())
 
 
 def _tables(given: list[str] | Mapping[str, str] | str | None) -> str | dict[str, str]:

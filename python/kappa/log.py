@@ -9,18 +9,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any
 
 from kappa import _kappa
-from kappa.exceptions import ConfigError, DataError
+from kappa.exceptions import ConfigError
+from kappa.records import RecordLike, encoded, key_of
 from kappa.rows import Rows
 from kappa.settings import resolve
 from kappa.units import Duration, Position, duration_ms, position
-
-RecordLike: TypeAlias = Mapping[str, Any] | bytes | str
 
 _CHUNK = 10_000
 
@@ -92,8 +90,8 @@ class Log:
         remaining = iter(records)
         with closing(self._native.writer(topic, partition)) as writer:
             while chunk := list(islice(remaining, _CHUNK)):
-                values = [_encoded(record) for record in chunk]
-                writer.append(values, None if key is None else [_key(record, key) for record in chunk])
+                values = [encoded(record) for record in chunk]
+                writer.append(values, None if key is None else [key_of(record, key) for record in chunk])
                 total += len(values)
             writer.flush()
         return total
@@ -111,6 +109,10 @@ class Log:
         ...     kappa.Log().append_file("payments", place / "payments.jsonl")
         2
         """
+        if os.fspath(path) != "-" and not os.path.exists(path):
+            raise ConfigError(f"there is no file {os.fspath(path)}", code="file_not_found")
+        if os.path.isdir(path):
+            raise ConfigError(f"{os.fspath(path)} is a directory, not a file of JSON lines", code="file_not_found")
         with closing(self._native.writer(topic, partition)) as writer:
             return writer.append_file(None if os.fspath(path) == "-" else os.fspath(path), key)
 
@@ -142,6 +144,8 @@ class Log:
         ...     [record.json() for record in kappa.Log().tail("payments", 2)]
         [{'id': 3}, {'id': 4}]
         """
+        if n < 0:
+            raise ConfigError(f"tail of {n} records: a number of records is 0 or more", code="invalid_argument")
         return [Record(*record) for record in self._native.tail(topic, n)]
 
     def describe(self, topic: str | None = None) -> Rows:
@@ -174,33 +178,3 @@ class Log:
         else:
             moment = int(time.time() * 1000) - duration_ms(place, "position")
         return {partition: self._native.offset_at(topic, partition, moment) for partition in head}
-
-
-def _encoded(record: RecordLike) -> bytes:
-    if isinstance(record, bytes):
-        return record
-    if isinstance(record, str):
-        return record.encode()
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=_plain).encode()
-
-
-def _plain(value: object) -> Any:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise DataError(f"{value!r} has no time zone", code="naive_datetime", hint="datetime(…, tzinfo=timezone.utc)")
-        return value.isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
-    raise DataError(f"{value!r} ({type(value).__name__}) cannot be written as JSON", code="invalid_record")
-
-
-def _key(record: RecordLike, name: str) -> bytes | None:
-    fields = record if isinstance(record, Mapping) else json.loads(record)
-    if not isinstance(fields, Mapping) or name not in fields:
-        raise DataError(f"a record has no field {name!r} to be its key", code="missing_key", context={"field": name})
-    value = fields[name]
-    if value is None:
-        return None
-    return value.encode() if isinstance(value, str) else json.dumps(value, default=_plain).encode()

@@ -91,8 +91,8 @@ def _from(log: Log, topic: str, places: dict[int, int]) -> list[Record]:
 
 
 def _line(record: Record) -> str:
-    key = "" if record.key is None else f"{record.key.decode(errors='replace')}  "
-    value = "null" if record.value is None else record.value.decode(errors="replace")
+    key = "" if record.key is None else f"{words.printable(record.key.decode(errors='replace'))}  "
+    value = "null" if record.value is None else words.printable(record.value.decode(errors="replace"))
     return f"{record.partition}:{record.offset}  {words.utc(record.timestamp_ms)}  {key}{value}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any, Literal
 
 from kappa import html, words
@@ -46,7 +46,7 @@ class RunReport:
         data: dict[str, Any] = json.loads(text)
         ms = data.pop("watermark_ms", None)
         data["tables"] = {table["table"]: table["rows"] for table in data["tables"]}
-        data["watermark"] = None if ms is None else datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ms)
+        data["watermark"] = words.instant(ms)
         known = cls.__dataclass_fields__
         return cls(**{name: value for name, value in data.items() if name in known})
 
@@ -55,6 +55,17 @@ class RunReport:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["watermark"] = None if self.watermark is None else self.watermark.isoformat().replace("+00:00", "Z")
         return data
+
+    def left_out(self) -> list[str]:
+        """What a person should know of: records that are in the log but not in the tables, whatever the plan's filters.
+
+        >>> RunReport(job="daily", tables={}, mode="live", outcome="stopped", read=9, used=6, filtered=0, late=0, bad=3,
+        ...     below_floor=0, events=9, seconds=1.0, watermark=None, checkpoints=1).left_out()
+        ['3 bad records are not in the tables']
+        """
+        counts = ((self.bad, "bad record"), (self.below_floor, "record below --from's time"))
+        forms = [(n, what, what.replace("record", "records")) for n, what in counts if n]
+        return [f"{words.count(n, one, many)} {'is' if n == 1 else 'are'} not in the tables" for n, one, many in forms]
 
     def _lines(self) -> list[tuple[str, str]]:
         others = {"filtered": self.filtered, "bad": self.bad, "below the floor": self.below_floor}

@@ -58,7 +58,8 @@ class Rows:
         return self._native.__arrow_c_stream__(requested_schema)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """A list of dictionaries, one a row, with Python's own values.
+        """A list of dictionaries, one a row, with Python's own values. Text stands for a day or an instant that Python's
+        calendar cannot hold (the years before 1 and after 9999); in Arrow they are what they are.
 
         >>> import kappa
         >>> from kappa.testing import temporary
@@ -163,9 +164,12 @@ class Rows:
         return total if limit is None or len(self) <= limit else f"{total}, the first {limit} shown"
 
 
-def _order(row: dict[str, Any]) -> list[tuple[bool, Any]]:
-    """Null and NaN after all else; lists and structs by their text."""
-    return [(True, 0) if value is None or value != value else (False, _comparable(value)) for value in row.values()]
+def _order(row: dict[str, Any]) -> list[tuple[int, Any]]:
+    """Null and NaN after all else; lists and structs by their text, as times that Python's calendar cannot hold."""
+    return [
+        (2, 0) if value is None or value != value else (int(isinstance(value, str)), _comparable(value))
+        for value in row.values()
+    ]
 
 
 def _comparable(value: object) -> Any:

@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kappa import _kappa, progress, words
@@ -25,6 +25,7 @@ Mode: TypeAlias = Literal["live", "reprocess"]
 Event: TypeAlias = dict[str, Any]
 
 _POLL_MS = 100
+_MOST_WORKERS = 1024  # one for each key group
 _running: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
@@ -60,8 +61,8 @@ class RunStatus:
                 fraction=event["fraction"],
                 seconds_left=event["seconds_left"],
                 lag=event["lag"],
-                event_time=_instant(event["event_time_ms"]),
-                watermark=_instant(event["watermark_ms"]),
+                event_time=words.instant(event["event_time_ms"]),
+                watermark=words.instant(event["watermark_ms"]),
             )
         if kind == "checkpoint":
             return replace(self, checkpoint=event["checkpoint"])
@@ -190,7 +191,7 @@ def engine_options(
     mode: Mode,
     output_table: str | Mapping[str, str],
     from_: Position | None,
-    until: Position,
+    until: Position | None,
     parallelism: int | None,
     memory: str | int,
     checkpoint_interval: Duration,
@@ -199,13 +200,15 @@ def engine_options(
     """The arguments of `Job.run` as the engine takes them."""
     if mode not in ("live", "reprocess"):
         raise ConfigError(f"mode {mode!r} is not understood", code="invalid_argument", hint='"live" or "reprocess"')
-    if parallelism is not None and parallelism < 1:
-        raise ConfigError(f"parallelism {parallelism} is not possible", code="invalid_argument", hint="1 or more")
+    whole = isinstance(parallelism, int) and not isinstance(parallelism, bool)
+    if parallelism is not None and not (whole and 1 <= parallelism <= _MOST_WORKERS):
+        hint = f"a whole number, 1 to {_MOST_WORKERS}"
+        raise ConfigError(f"parallelism {parallelism!r} is not possible", code="invalid_argument", hint=hint)
     return {
         "mode": mode,
         "output_tables": _tables(job, output_table),
         "from": None if from_ is None else position(from_, "from"),
-        "until": position(until, "until"),
+        "until": None if until is None else position(until, "until"),
         "parallelism": parallelism,
         "memory_bytes": size_bytes(memory, "memory"),
         "checkpoint_interval_ms": duration_ms(checkpoint_interval, "checkpoint_interval"),
@@ -223,6 +226,10 @@ def _tables(job: Job, output_table: str | Mapping[str, str]) -> dict[str, str]:
                 hint="--output-table " + " --output-table ".join(f"{name}=TABLE" for name in outputs),
             )
         return {outputs[0] if outputs else "": output_table}
+    given: object = output_table
+    if not isinstance(given, Mapping):
+        hint = 'a name such as "metric.distinct_merchants_v4", or {output: table}'
+        raise ConfigError(f"output_table {output_table!r} is not understood", code="invalid_argument", hint=hint)
     tables = dict(output_table)
     if sorted(tables) != sorted(outputs):
         raise ConfigError(
@@ -263,7 +270,3 @@ def chosen(wanted: bool | None) -> progress.Renderer:
     if progress.on_terminal():
         return progress.Bar()
     return progress.Lines() if wanted else progress.Silent()
-
-
-def _instant(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ms)

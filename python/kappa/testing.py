@@ -29,7 +29,8 @@ from kappa import _kappa
 from kappa.exceptions import KappaError
 from kappa.head import places
 from kappa.job import Job
-from kappa.log import Log, RecordLike
+from kappa.log import Log
+from kappa.records import RecordLike
 from kappa.rows import Rows
 from kappa.run import engine_options
 from kappa.settings import resolve

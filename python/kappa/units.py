@@ -16,6 +16,7 @@ Position: TypeAlias = str | datetime | timedelta
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _SIZES = {"": 1, "b": 1, "kb": 1000, "kib": 1 << 10, "mb": 1000**2, "mib": 1 << 20, "gb": 1000**3, "gib": 1 << 30}
+_SIZES |= {"tb": 1000**4, "tib": 1 << 40}
 
 
 def duration_ms(value: Duration, what: str) -> int:
@@ -63,6 +64,8 @@ def position(value: Position, what: str) -> str:
         return f"{duration_ms(value, what)}ms"
     if isinstance(value, datetime):
         return _iso(value, what, str(value))
+    if not isinstance(value, str):
+        raise _invalid(what, value, 'write "earliest", "head", a time such as "2026-03-01T00:00:00Z", or an age such as "24h"')
     text = re.sub(r",\s+", ",", value.strip())
     if text in ("earliest", "head"):
         return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
@@ -72,9 +72,32 @@ def utc(ms: int) -> str:
         return f"{ms} ms"
 
 
+def instant(ms: int | None) -> datetime | None:
+    """As Python's datetime; its first or last where its calendar ends, as a time in the wrong unit gives.
+
+    >>> instant(0), instant(10**15) == instant(10**16)
+    (datetime.datetime(1970, 1, 1, 0, 0, tzinfo=datetime.timezone.utc), True)
+    """
+    if ms is None:
+        return None
+    try:
+        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ms)
+    except OverflowError:
+        return (datetime.max if ms > 0 else datetime.min).replace(tzinfo=timezone.utc)
+
+
 def local(ms: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """The wall clock's reading, in the machine's time zone: for people who compare with their watch."""
     return datetime.fromtimestamp(ms / 1000).strftime(form)
+
+
+def printable(text: str) -> str:
+    """One line that does nothing to a terminal: line ends and other control characters as escapes.
+
+    >>> print(printable("a\\nb"), printable("\\x1b[2J"), printable("größe ✓"))
+    a\\nb \\x1b[2J größe ✓
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() or c == " " else ascii(c)[1:-1] for c in text)
 
 
 def cell(value: object, limit: int = 40) -> str:
@@ -94,5 +117,5 @@ def cell(value: object, limit: int = 40) -> str:
         text = "true" if value else "false"
     else:
         text = str(value)
-    text = text.replace("\n", "⏎")
+    text = printable(text.replace("\n", "⏎"))
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -458,15 +458,29 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
             ));
         }
     }
+    check_distinct(&tables)?;
+    let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+    let sources = lowered.sources.iter().map(|spec| open_source(&spec.read.topic, settings)).collect::<Result<_>>()?;
+    let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
+    Ok(Prepared { plan, lowered, catalog, sources, tables, fingerprint, checkpoints })
+}
+
+/// Each output has a table of its own, and none is where another's dead letters go.
+fn check_distinct(tables: &[TableName]) -> Result<()> {
     let distinct: std::collections::BTreeSet<_> = tables.iter().collect();
     if distinct.len() < tables.len() {
         return Err(Error::config("same_table_twice", "two outputs of the job are given the same table")
             .hint("give each output its own table"));
     }
-    let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
-    let sources = lowered.sources.iter().map(|spec| open_source(&spec.read.topic, settings)).collect::<Result<_>>()?;
-    let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
-    Ok(Prepared { plan, lowered, catalog, sources, tables, fingerprint, checkpoints })
+    let names: Vec<_> = tables.iter().map(ToString::to_string).collect();
+    match names.iter().find(|name| names.contains(&dead_letter::table_name(name))) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("two outputs of the job use the table {}", dead_letter::table_name(name));
+            Err(Error::config("same_table_twice", message)
+                .hint(format!("it holds the dead letters of {name}: give the other output another table")))
+        }
+    }
 }
 
 /// Opens a topic of the log.

@@ -4,7 +4,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes as types;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::util::display::array_value_to_string;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use serde_json::{Value, json};
@@ -51,11 +51,12 @@ impl<'py> Converter<'py> {
             DataType::Binary => PyBytes::new(py, array.as_binary::<i32>().value(row)).into_any(),
             DataType::Date32 => {
                 let days = i64::from(array.as_primitive::<types::Date32Type>().value(row));
-                self.date.call_method1("fromordinal", (days + 719_163,))?
+                self.or_text(self.date.call_method1("fromordinal", (days + 719_163,)), array, row, || format!("{days} days"))?
             }
             DataType::Timestamp(unit, zone) => {
                 let epoch = if zone.is_some() { &self.epoch_utc } else { &self.epoch };
-                epoch.add(self.timedelta.call1((0, 0, micros(array, *unit, row)))?)?
+                let micros = micros(array, *unit, row);
+                self.or_text(epoch.add(self.timedelta.call1((0, 0, micros))?), array, row, || format!("{micros} us"))?
             }
             DataType::Decimal128(..) => self.decimal.call1((shown(array, row)?,))?,
             DataType::List(_) => {
@@ -72,6 +73,24 @@ impl<'py> Converter<'py> {
             }
             _ => shown(array, row)?.into_pyobject(py)?.into_any(),
         })
+    }
+
+    /// Python's own value, or text where its calendar ends: before the year 1 and after 9999. One record whose unit is
+    /// declared wrongly must not make a table unreadable.
+    fn or_text(
+        &self,
+        made: PyResult<Bound<'py, PyAny>>,
+        array: &dyn Array,
+        row: usize,
+        count: impl Fn() -> String,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match made {
+            Err(error) if error.is_instance_of::<PyOverflowError>(self.py) || error.is_instance_of::<PyValueError>(self.py) => {
+                let text = array_value_to_string(array, row).unwrap_or_else(|_| count());
+                Ok(text.into_pyobject(self.py)?.into_any())
+            }
+            other => other,
+        }
     }
 }
 

@@ -354,3 +354,22 @@ def test_types_make_the_whole_way(place: Path) -> None:
     assert row["card"] == {"country": "DK", "digits": None}
     assert row["i"] == -1
     assert row["f"] == 0.1
+
+
+def test_live_goes_on_after_a_reprocess_until_a_position(place: Path) -> None:
+    kappa.Log().create("t")
+    kappa.Log().append("t", [{"at": i, "k": i % 2} for i in range(10)])
+    job = kappa.Job("until")
+    stream = job.read("t", schema={"at": kappa.Timestamp("ms"), "k": kappa.Int64}, event_time="at")
+    job.write(stream.group_by("k").agg(n=kappa.len()))
+    assert job.run(mode="reprocess", output_table="t", until="0:4", progress=False).read == 4
+    with job.start(mode="live", output_table="t") as run:
+        for _ in range(200):
+            if run.status().state == "caught up":
+                break
+            with pytest.raises(TimeoutError):
+                run.wait("50ms")
+    assert run.stop().read == 10
+    assert sorted(row["n"] for row in kappa.read("t")) == [5, 5]
+    with pytest.raises(RefusedError, match="--until 0:4"):
+        job.run(mode="live", output_table="t", until="0:6")

@@ -111,3 +111,53 @@ def test_a_forked_child_is_refused(place: Path) -> None:
     child.start()
     assert queue.get(timeout=20) == "forked"
     child.join()
+
+
+def test_what_is_no_record_is_refused_before_it_is_appended(place: Path) -> None:
+    log = kappa.Log()
+    log.create("t")
+    circle: dict[str, object] = {}
+    circle["x"] = circle
+    for bad in (None, [1], 5, {"x": float("nan")}, {"x": float("inf")}, {"x": {1}}, {"x": "\ud800"}, {(1, 2): 3}, circle):
+        with pytest.raises(DataError):
+            log.append("t", [bad])  # type: ignore[list-item]
+    for no_key in ({"y": 1}, "nope", b"\xff", "[1]", '{"y": {"k": 1}}'):
+        with pytest.raises(DataError, match="no field 'k'"):
+            log.append("t", [no_key], key="k")
+    assert list(log.scan("t")) == []
+
+
+def test_keys_are_those_of_the_command_line(place: Path) -> None:
+    log = kappa.Log()
+    log.create("one")
+    log.create("other")
+    lines = [
+        '{"k":1.50}',
+        '{ "x" : [{"k":1}] , "k" : {"a": [1, 2]} }',
+        '{"k":"e\\u00e9\\n"}',
+        '{"k":null}',
+        '{"k":true,"k":2}',
+        '{"k":-0}',
+    ]
+    log.append("one", lines, key="k")
+    (place / "lines").write_text("\n".join(lines))
+    log.append_file("other", place / "lines", key="k")
+    keys = [record.key for record in log.scan("one")]
+    assert keys == [record.key for record in log.scan("other")]
+    assert keys == [b"1.50", b'{"a": [1, 2]}', "eé\n".encode(), None, b"true", b"-0"]
+    log.create("mapped")
+    values = [Decimal("1.50"), date(2026, 3, 1), {"a": [1, "é"]}, "é", None, True]
+    log.append("mapped", [{"k": value} for value in values], key="k")
+    found = [record.key for record in log.scan("mapped")]
+    assert found == [b"1.50", b"2026-03-01", '{"a":[1,"é"]}'.encode(), "é".encode(), None, b"true"]
+
+
+def test_a_file_that_is_not_there(place: Path) -> None:
+    log = kappa.Log()
+    log.create("t")
+    for path in (place / "nope", place):
+        with pytest.raises(ConfigError) as caught:
+            log.append_file("t", path)
+        assert caught.value.exit_status == 2
+    with pytest.raises(ConfigError):
+        log.tail("t", -1)
