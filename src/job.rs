@@ -109,7 +109,8 @@ fn supervise(
     let (began, began_ms) = (instant(), now_ms());
     // Held until everything has stopped.
     let _lock = version.lock.take();
-    let observer = Box::new(Told { events: events.clone(), head_time_ms: began_ms });
+    let observer =
+        Box::new(Told { events: events.clone(), head_time_ms: began_ms, at_head: version.last.manifest.until == "head" });
     let Launched { workers, coordinator, watched } = launch(prepared, version, options, control, observer)?;
     let monitor = Monitor {
         watched: watched.clone(),
@@ -267,6 +268,7 @@ fn notices(version: &OwnedVersion) -> Vec<Event> {
 struct Told {
     events: Teller,
     head_time_ms: i64,
+    at_head: bool,
 }
 
 impl Observer for Told {
@@ -282,6 +284,6 @@ impl Observer for Told {
     }
 
     fn caught_up(&self) {
-        self.events.tell(Event::CaughtUp { time_ms: now_ms(), head_time_ms: self.head_time_ms });
+        self.events.tell(Event::CaughtUp { time_ms: now_ms(), head_time_ms: self.head_time_ms, at_head: self.at_head });
     }
 }

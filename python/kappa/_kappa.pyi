@@ -118,8 +118,8 @@ class LogWriter:
     def append(self, values: list[bytes], keys: list[bytes | None] | None) -> None:
         """Appends records; they are durable after `flush`."""
 
-    def append_file(self, path: str | None, key: str | None) -> int:
-        """Appends the lines of a file, or of standard input, and makes them durable."""
+    def append_file(self, path: str | None, key: str | None) -> tuple[int, int]:
+        """Appends the lines of a file, or of standard input, and makes them durable: how many, and how many without a key."""
 
     def flush(self) -> None:
         """Makes everything durable."""

@@ -109,6 +109,10 @@ class Log:
         ...     kappa.Log().append_file("payments", place / "payments.jsonl")
         2
         """
+        return self._append_file(topic, path, key, partition)[0]
+
+    def _append_file(self, topic: str, path: str | os.PathLike[str], key: str | None, partition: int | None) -> tuple[int, int]:
+        """How many records were appended, and how many of them have no key although one was asked for."""
         if os.fspath(path) != "-" and not os.path.exists(path):
             raise ConfigError(f"there is no file {os.fspath(path)}", code="file_not_found")
         if os.path.isdir(path):

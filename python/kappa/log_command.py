@@ -59,8 +59,13 @@ def _create(args: argparse.Namespace) -> Outcome:
 def _append(args: argparse.Namespace) -> Outcome:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the engine reads the input, where Python's own handler cannot run
-    total = Log(config=config_of(args)).append_file(args.topic, args.file, key=args.key, partition=args.partition)
-    return Outcome({"topic": args.topic, "appended": total}, f"appended {words.count(total, 'record')} to {args.topic}")
+    total, keyless = Log(config=config_of(args))._append_file(args.topic, args.file, args.key, args.partition)
+    data = {"topic": args.topic, "appended": total, "without_key": keyless}
+    text = f"appended {words.count(total, 'record')} to {args.topic}"
+    missing = (
+        f"{words.count(keyless, 'record')} without {args.key!r}: they have no key, and went round robin over the partitions"
+    )
+    return Outcome(data, text, warnings=[missing] if args.key and keyless else [])
 
 
 def _describe(args: argparse.Namespace) -> Outcome:

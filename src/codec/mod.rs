@@ -18,7 +18,7 @@
 //! | `Int32`, `Int64` | integers in range; `-0` is 0 | `1.0`, `1e3`, `"12"`, out of range |
 //! | `Float64` | any number, rounded correctly once; `-0` is −0.0 | what rounds to infinity; text |
 //! | `Decimal(p, s)` | a number, or text that is exactly a JSON number, read from the digits: `12.30`, `1e2`, `"0.10"` | digits other than 0 beyond the scale; more than `p` digits |
-//! | `Timestamp(unit)` | an integer count of that unit since 1970 UTC; RFC 3339 text with an offset (`T`, `t` or one space between date and time) | text without an offset; digits other than 0 finer than the unit; second 60; an instant outside 64 bits |
+//! | `Timestamp(unit)` | an integer count of that unit since 1970 UTC; RFC 3339 text with an offset (`T`, `t` or one space between date and time) | text without an offset; digits other than 0 finer than the unit; second 60; an instant outside 64 bits, or outside 64 bits of microseconds |
 //! | `Date` | text, `YYYY-MM-DD` | numbers; days the calendar does not have |
 //! | `List`, `Struct` | lists, objects, nested at will; elements may be null | |
 //!

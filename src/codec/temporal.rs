@@ -19,10 +19,14 @@ pub(super) fn date(text: &[u8], at: usize) -> Scan<(i32, usize)> {
 /// Reads an instant, in units since 1970 UTC, and the position after it.
 #[inline(always)]
 pub(super) fn timestamp(text: &[u8], at: usize, unit: TimeUnit) -> Scan<(i64, usize)> {
-    if byte(text, at) != b'"' {
-        return super::number::int64(text, at, "Timestamp");
+    let (value, end) =
+        if byte(text, at) == b'"' { timestamp_text(text, at, unit)? } else { super::number::int64(text, at, "Timestamp")? };
+    // Tables count microseconds: an instant that no table can hold is refused here, where the record is known.
+    let greatest = i64::MAX / (1_000_000 / unit.per_second()).max(1);
+    if value > greatest || value < -greatest {
+        return Fault::value(at, "an instant outside 64 bits of microseconds: is the unit right?");
     }
-    timestamp_text(text, at, unit)
+    Ok((value, end))
 }
 
 fn timestamp_text(text: &[u8], at: usize, unit: TimeUnit) -> Scan<(i64, usize)> {

@@ -68,6 +68,8 @@ pub enum Event {
         time_ms: i64,
         /// When the end was frozen.
         head_time_ms: i64,
+        /// Whether that end was the head of the log, and not what `--until` names.
+        at_head: bool,
     },
     /// Something to know.
     Notice {
@@ -206,8 +208,8 @@ mod tests {
     #[test]
     fn without_a_listener_the_newest_are_kept() {
         let (teller, events) = Teller::new();
-        (0..WAITING as i64 + 5).for_each(|i| teller.tell(Event::CaughtUp { time_ms: i, head_time_ms: 0 }));
+        (0..WAITING as i64 + 5).for_each(|i| teller.tell(Event::CaughtUp { time_ms: i, head_time_ms: 0, at_head: true }));
         assert_eq!(events.len(), WAITING);
-        assert_eq!(events.try_recv(), Ok(Event::CaughtUp { time_ms: 5, head_time_ms: 0 }));
+        assert_eq!(events.try_recv(), Ok(Event::CaughtUp { time_ms: 5, head_time_ms: 0, at_head: true }));
     }
 }

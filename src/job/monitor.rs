@@ -47,7 +47,7 @@ impl Monitor {
             self.events.tell(self.look(&samples, events));
             if !caught_up && self.watched.iter().all(|w| w.progress.next.load(Relaxed) >= w.head) {
                 caught_up = true;
-                self.events.tell(Event::CaughtUp { time_ms: now_ms(), head_time_ms: began_ms });
+                self.events.tell(Event::CaughtUp { time_ms: now_ms(), head_time_ms: began_ms, at_head: true });
             }
         }
     }

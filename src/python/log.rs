@@ -94,13 +94,14 @@ impl LogWriter {
     }
 
     /// Appends the lines of a file, or of standard input if none is named, and makes them durable.
-    fn append_file(&self, py: Python<'_>, path: Option<PathBuf>, key: Option<&str>) -> PyResult<u64> {
+    fn append_file(&self, py: Python<'_>, path: Option<PathBuf>, key: Option<&str>) -> PyResult<(u64, u64)> {
         self.with(py, |writer| {
             let report = match path {
                 Some(path) => writer.append_lines(File::open(&path).map_err(|e| Error::io("open", &path, e))?, key, &now_ms),
                 None => writer.append_lines(std::io::stdin(), key, &now_ms),
             };
-            Ok(report?.records)
+            let report = report?;
+            Ok((report.records, report.without_key))
         })
     }
 

@@ -154,8 +154,12 @@ impl Catalog {
 
     /// The table of that name, which must exist.
     pub fn require(&self, name: &TableName) -> Result<Table> {
-        self.load(name)?
-            .ok_or_else(|| Error::refused("no_such_table", format!("there is no table {name}")).with("catalog", &self.name))
+        if let Some(table) = self.load(name)? {
+            return Ok(table);
+        }
+        let tables: Vec<String> = self.list()?.iter().map(ToString::to_string).collect();
+        let hint = if tables.is_empty() { "it has no tables yet".to_owned() } else { format!("it has {}", tables.join(", ")) };
+        Err(Error::refused("no_such_table", format!("there is no table {name}")).with("catalog", &self.name).hint(hint))
     }
 
     /// All tables of the catalog, in order. Names that kappa would not make are left out.

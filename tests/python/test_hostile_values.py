@@ -97,3 +97,14 @@ def test_what_was_left_out_is_said(place: Path) -> None:
     kappa.Log().append("t", [{"at": 1, "k": "a"}, "nonsense", "[]"])
     report = job_over("t", bad="skip").run(mode="reprocess", output_table="skipped", progress=False)
     assert report.left_out() == ["2 bad records are not in the tables"]
+
+
+def test_an_instant_that_no_table_can_hold_is_a_bad_record(place: Path) -> None:
+    log = kappa.Log()
+    log.create("t")
+    log.append("t", [{"at": 1, "k": "a"}, {"at": 2**63 - 1, "k": "b"}])
+    with pytest.raises(kappa.exceptions.DataError, match="column at: an instant outside") as caught:
+        job_over("t").run(mode="reprocess", output_table="t", progress=False)
+    assert caught.value.context["offset"] == "1"
+    report = job_over("t", bad="skip").run(mode="reprocess", output_table="t", progress=False)
+    assert (report.read, report.bad, report.tables["default.t"]) == (2, 1, 1)

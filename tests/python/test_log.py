@@ -12,6 +12,7 @@ import pyarrow
 import pytest
 
 import kappa
+from kappa.cli import main
 from kappa.exceptions import ConfigError, DataError, RefusedError
 
 
@@ -161,3 +162,10 @@ def test_a_file_that_is_not_there(place: Path) -> None:
         assert caught.value.exit_status == 2
     with pytest.raises(ConfigError):
         log.tail("t", -1)
+
+
+def test_a_key_that_no_record_has_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kappa.Log().create("t")
+    (place / "lines.jsonl").write_text('{"merchant": "a"}\n{"merchant": "b"}\n')
+    assert main(["log", "append", "t", str(place / "lines.jsonl"), "--key", "merchnat"]) == 0
+    assert "2 records without 'merchnat'" in capsys.readouterr().err

@@ -30,7 +30,7 @@ EVENTS: list[dict[str, Any]] = [
         "event": "checkpoint", "checkpoint": 1, "duration_ms": 38, "stall_ms": 2, "state_bytes": 4_200_000, "rows_changed": 4,
         "time_ms": T0 + 10_000,
     },
-    {"event": "caught_up", "time_ms": T0 + 156_000, "head_time_ms": T0},
+    {"event": "caught_up", "time_ms": T0 + 156_000, "head_time_ms": T0, "at_head": True},
     {
         "event": "complete", "outcome": "complete", "events": 188_000_000, "seconds": 156.0,
         "tables": [{"table": "metric.distinct_merchants_v4", "rows": 56}], "time_ms": T0 + 156_000,
