@@ -88,7 +88,7 @@ def checkpoint_cost(table: str) -> str:
     return "\n".join([*rows, "", f"State at most {size:.1f} MiB."])
 
 
-def recovery(table: str, runs: int = 6) -> str:
+def recovery(table: str, runs: int = 4) -> str:
     """From the start of the process that comes after a kill -9 to its first committed checkpoint."""
     print("recovery after kill -9", file=sys.stderr)
     seconds = []
@@ -104,6 +104,8 @@ def _until_checkpoint(words: list[str]) -> float:
     started = time.monotonic()
     with subprocess.Popen(words, cwd=PLACE, stderr=subprocess.PIPE, text=True) as child:
         for line in child.stderr or ():
+            if not line.startswith("{"):
+                raise SystemExit(line)
             if json.loads(line).get("event") == "checkpoint":
                 break
         taken = time.monotonic() - started
