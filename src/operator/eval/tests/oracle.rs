@@ -41,7 +41,11 @@ fn interpret(typed: &Typed, row: &Row) -> Result<Option<V>, ()> {
                 (V::Int(v), DataType::Int64) => Some(V::Int(v)),
                 (V::Int(v), DataType::Int32) => i32::try_from(v).ok().map(|v| V::Int(v.into())),
                 (V::Int(v), DataType::Float64) => Some(V::Float(v as f64)),
-                (V::Float(v), DataType::Int64) => (v.fract() == 0.0 && v.abs() < 9.2e18).then_some(V::Int(v as i64)),
+                (V::Float(v), DataType::Int64) => {
+                    // i64::MAX + 1 and i64::MIN are floats; i64::MAX is not.
+                    let fits = (i64::MIN as f64..-(i64::MIN as f64)).contains(&v);
+                    (v.fract() == 0.0 && fits).then_some(V::Int(v as i64))
+                }
                 (V::Bool(v), _) => Some(V::Int(v.into())),
                 other => panic!("{other:?}"),
             };
@@ -148,7 +152,7 @@ fn interpret_values(function: &F, values: &[V], narrow: bool) -> Result<Option<V
     }
 }
 
-/// Exact: small floats are compared as numbers, NaN is greatest.
+/// Exact, and NaN is greatest.
 fn order(l: V, r: V) -> std::cmp::Ordering {
     use std::cmp::Ordering;
     let floats = |l: f64, r: f64| match (l.is_nan(), r.is_nan()) {
@@ -161,9 +165,11 @@ fn order(l: V, r: V) -> std::cmp::Ordering {
         (V::Int(l), V::Int(r)) => l.cmp(&r),
         (V::Bool(l), V::Bool(r)) => l.cmp(&r),
         (V::Float(l), V::Float(r)) => floats(l, r),
-        // f64 holds the integers of these tests exactly, or is far away from them.
+        // Beyond the integers of 64 bits the sign decides; below, the float's floor is a whole number of 128 bits, exactly.
         (V::Int(l), V::Float(r)) if r.is_nan() || r.abs() > 1e19 => floats(0.0, r).then(l.cmp(&l)),
-        (V::Int(l), V::Float(r)) => (i128::from(l) * 4).cmp(&((r * 4.0) as i128)),
+        (V::Int(l), V::Float(r)) if r.fract() == 0.0 => i128::from(l).cmp(&(r as i128)),
+        (V::Int(l), V::Float(r)) if i128::from(l) <= r.floor() as i128 => Ordering::Less,
+        (V::Int(_), V::Float(_)) => Ordering::Greater,
         (V::Float(_), V::Int(_)) => order(r, l).reverse(),
         other => panic!("{other:?}"),
     }
@@ -173,7 +179,7 @@ fn any_int() -> impl Strategy<Value = i64> {
     prop_oneof![8 => -3_i64..4, 1 => Just(i64::MAX), 1 => Just(i64::MIN), 1 => Just(1 << 53), 1 => Just((1 << 53) + 1)]
 }
 
-/// Quarters, so that four times the value is whole.
+/// Quarters, and the special ones.
 fn any_float() -> impl Strategy<Value = f64> {
     let quarter = (-12_i64..12).prop_map(|v| v as f64 / 4.0);
     prop_oneof![8 => quarter, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => Just(-0.0), 1 => Just(9_007_199_254_740_992.0)]
