@@ -6,8 +6,14 @@ missing=()
 command -v g++ >/dev/null || missing+=(g++)
 command -v mold >/dev/null || missing+=(mold)
 command -v cmake >/dev/null || missing+=(cmake)
-compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/libclang*.so*' >/dev/null ||
-  compgen -G '/usr/lib/*/libclang*.so*' >/dev/null || missing+=(libclang-dev)
+# bindgen looks for these names; libclang-cpp is another library.
+libclang=""
+for name in 'libclang.so*' 'libclang-[0-9]*.so*'; do
+  libclang+="$(compgen -G "/usr/lib/llvm-*/lib/$name" || compgen -G "/usr/lib*/$name" || compgen -G "/usr/lib/*/$name" || true)"
+done
+[ -n "$libclang" ] || missing+=(libclang-dev)
+pkg-config --exists openssl 2>/dev/null || missing+=(pkg-config libssl-dev)
+pkg-config --exists libcurl 2>/dev/null || missing+=(libcurl4-openssl-dev)
 "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ "${#missing[@]}" -gt 0 ]; then
