@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use crate::error::{Error, Result};
 
+pub mod kafka;
+
+pub use kafka::KafkaOptions;
+
 /// The settings, resolved: relative paths are absolute.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `log.url`: where topics are.
+    /// `log.url`: where topics are: `file://DIRECTORY` or `kafka://HOST:PORT,…`.
     pub log_url: String,
     /// `catalog.url`: where tables are registered.
     pub catalog_url: String,
@@ -24,6 +26,8 @@ pub struct Settings {
     pub warehouse: String,
     /// `checkpoints`: where progress and state are kept.
     pub checkpoints: String,
+    /// `kafka.*`: options of Kafka's client, by librdkafka's names.
+    pub kafka: KafkaOptions,
 }
 
 /// Setting, environment variable, default.
@@ -36,6 +40,8 @@ const NAMES: [(&str, &str, &str); 6] = [
     ("checkpoints", "KAPPA_CHECKPOINTS", "file://.kappa/checkpoints"),
 ];
 
+const KAFKA_PREFIX: &str = "kafka.";
+
 impl Settings {
     /// Resolves the settings. `overrides` come from arguments (`--set log.url=…`); `config_file` replaces the search
     /// for `kappa.toml`. Relative paths in `kappa.toml` are relative to it, others to the working directory.
@@ -43,13 +49,15 @@ impl Settings {
     /// Errors: a setting that does not exist, a file that cannot be read or parsed.
     pub fn resolve(overrides: &BTreeMap<String, String>, config_file: Option<&Path>) -> Result<Self> {
         let here = std::env::current_dir().map_err(|e| Error::io("open the working directory", ".", e))?;
-        let environment = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment = environment.filter(|(name, value)| name.starts_with("KAPPA_") && !value.is_empty()).collect();
         Self::resolve_from(overrides, &environment, config_file, &here)
     }
 
     fn resolve_from(
         overrides: &BTreeMap<String, String>,
-        environment: &dyn Fn(&str) -> Option<String>,
+        environment: &BTreeMap<String, String>,
         config_file: Option<&Path>,
         here: &Path,
     ) -> Result<Self> {
@@ -66,8 +74,8 @@ impl Settings {
             let (name, variable, default) = NAMES[index];
             if let Some(value) = overrides.get(name) {
                 absolute(value, here)
-            } else if let Some(value) = environment(variable) {
-                absolute(&value, here)
+            } else if let Some(value) = environment.get(variable) {
+                absolute(value, here)
             } else if let Some(value) = from_file.get(name) {
                 absolute(value, file_dir)
             } else {
@@ -81,8 +89,12 @@ impl Settings {
             catalog_namespace: get(3),
             warehouse: get(4),
             checkpoints: get(5),
+            kafka: kafka_options(&from_file, environment, overrides),
         })
     }
+
+    /// What the URL of a log in Kafka begins with.
+    pub const KAFKA_SCHEME: &'static str = "kafka://";
 
     /// The directory behind a `file://` URL.
     ///
@@ -98,13 +110,27 @@ impl Settings {
     }
 }
 
+/// The options `kafka.*`; later places win. In the environment `KAPPA_KAFKA_SASL_USERNAME` is `kafka.sasl.username`.
+fn kafka_options(
+    file: &BTreeMap<String, String>,
+    environment: &BTreeMap<String, String>,
+    arguments: &BTreeMap<String, String>,
+) -> KafkaOptions {
+    let dotted = |(name, value): (&String, &String)| Some((name.strip_prefix(KAFKA_PREFIX)?.to_owned(), value.clone()));
+    let variable = |(name, value): (&String, &String)| {
+        Some((name.strip_prefix("KAPPA_KAFKA_")?.to_lowercase().replace('_', "."), value.clone()))
+    };
+    let all = file.iter().filter_map(dotted).chain(environment.iter().filter_map(variable));
+    KafkaOptions::new(all.chain(arguments.iter().filter_map(dotted)).collect())
+}
+
 fn known(name: &str, place: impl fmt::Display) -> Result<()> {
-    if NAMES.iter().any(|(known, ..)| *known == name) {
+    if NAMES.iter().any(|(known, ..)| *known == name) || name.len() > KAFKA_PREFIX.len() && name.starts_with(KAFKA_PREFIX) {
         return Ok(());
     }
     let names = NAMES.map(|(name, ..)| name).join(", ");
     Err(Error::config("unknown_setting", format!("there is no setting {name:?} ({place})"))
-        .hint(format!("settings are: {names}")))
+        .hint(format!("settings are: {names}, and kafka.OPTION for each option of librdkafka")))
 }
 
 /// Settings of a file, tables joined by dots.
@@ -128,6 +154,12 @@ fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>
             toml::Value::String(text) => {
                 known(&name, path.display())?;
                 out.insert(name, text.clone());
+            }
+            toml::Value::Integer(number) if name.starts_with(KAFKA_PREFIX) => {
+                out.insert(name, number.to_string());
+            }
+            toml::Value::Boolean(flag) if name.starts_with(KAFKA_PREFIX) => {
+                out.insert(name, flag.to_string());
             }
             _ => {
                 return Err(Error::config("config_file", format!("{name} in {} is not text", path.display()))
@@ -180,8 +212,8 @@ mod tests {
             std::fs::write(dir.path().join("kappa.toml"), text).unwrap();
         }
         let overrides = overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let find = |name: &str| environment.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
-        let settings = Settings::resolve_from(&overrides, &find, None, &nested)?;
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let settings = Settings::resolve_from(&overrides, &environment, None, &nested)?;
         let strip = |url: String| url.replace(dir.path().to_str().unwrap(), "DIR");
         Ok(Settings { log_url: strip(settings.log_url), warehouse: strip(settings.warehouse), ..settings })
     }
@@ -199,6 +231,18 @@ mod tests {
     #[test]
     fn defaults_lie_beside_the_file_that_was_found() {
         assert_eq!(resolve(&[], &[], Some("")).unwrap().warehouse, "file://DIR/.kappa/warehouse");
+    }
+
+    #[test]
+    fn options_of_the_kafka_client_come_from_everywhere() {
+        let file = Some("[kafka]\nlinger.ms = 5\n\"security.protocol\" = \"SASL_SSL\"\nclient.id = \"file\"\n");
+        let variables = [("KAPPA_KAFKA_CLIENT_ID", "variable"), ("KAPPA_KAFKA_SASL_USERNAME", "anna")];
+        let settings = resolve(&[("kafka.sasl.username", "argument")], &variables, file).unwrap();
+        let shown: Vec<_> = settings.kafka.shown().collect();
+        let expected =
+            [("client.id", "variable"), ("linger.ms", "5"), ("sasl.username", "argument"), ("security.protocol", "SASL_SSL")];
+        assert_eq!(shown, expected);
+        assert_eq!(resolve(&[("kafka.", "x")], &[], None).unwrap_err().code(), "unknown_setting");
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod launch;
 pub mod monitor;
 pub mod options;
 pub mod version;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,12 +25,15 @@ use crate::checkpoint::manifest::{Manifest, Mode};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::plan::logical::JobPlan;
+use crate::protocol::failpoint;
+use crate::source::LogSource;
 use crate::table::{Catalog, TableName};
 use crate::time::{format_utc, instant, now_ms};
 use events::{StartedTopic, TableRows, Teller, total_counts};
-use launch::{Launched, Watched, launch};
-use monitor::{Monitor, events_read};
+use launch::{Launched, launch};
+use monitor::Monitor;
 use version::{OwnedVersion, Prepared, prepare};
+use watch::WatchList;
 
 /// A job in the background. Dropping it stops the job without a last checkpoint.
 pub struct Run {
@@ -109,13 +113,21 @@ fn supervise(
     let (began, began_ms) = (instant(), now_ms());
     // Held until everything has stopped.
     let _lock = version.lock.take();
-    let observer =
-        Box::new(Told { events: events.clone(), head_time_ms: began_ms, at_head: version.last.manifest.until == "head" });
-    let Launched { workers, coordinator, watched } = launch(prepared, version, options, control, observer)?;
+    let Launched { workers, mut coordinator, watched, reports } = launch(prepared, version, options, control)?;
+    coordinator.observer = Box::new(Told {
+        events: events.clone(),
+        head_time_ms: began_ms,
+        at_head: coordinator.last.manifest.until == "head",
+        watched: watched.clone(),
+        sources: prepared.sources.clone(),
+        group: prepared.tables.first().map(|table| format!("kappa-{table}")).unwrap_or_default(),
+    });
     let monitor = Monitor {
         watched: watched.clone(),
         bounds: coordinator.bounds.clone(),
         sources: prepared.sources.clone(),
+        topics: prepared.lowered.sources.iter().map(|spec| spec.read.topic.clone()).collect(),
+        reports,
         events: events.clone(),
     };
     let (dir, owner) = (coordinator.dir.clone(), coordinator.last.manifest.owner);
@@ -140,7 +152,7 @@ fn finish(
     options: &RunOptions,
     ending: Ending,
     manifest: &Manifest,
-    watched: &[Watched],
+    watched: &WatchList,
     began: Instant,
     events: &Teller,
 ) -> Result<Report> {
@@ -161,7 +173,7 @@ fn finish(
     Ok(report)
 }
 
-fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &[Watched], began: Instant) -> Result<Report> {
+fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &WatchList, began: Instant) -> Result<Report> {
     let counts = total_counts(manifest);
     let rows = |name: &TableName| Ok(TableRows { table: name.to_string(), rows: count_rows(&prepared.catalog, name)? });
     let position = |(topic, partitions): (&str, BTreeMap<i32, crate::message::Offset>)| {
@@ -178,7 +190,7 @@ fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &
         late: counts.late_kept + counts.late_dropped,
         bad: counts.bad,
         below_floor: counts.below_floor,
-        events: events_read(watched),
+        events: watched.events_read(),
         seconds: began.elapsed().as_secs_f64(),
         watermark_ms: manifest.visible_ms,
         checkpoints: manifest.checkpoint.0,
@@ -269,6 +281,10 @@ struct Told {
     events: Teller,
     head_time_ms: i64,
     at_head: bool,
+    watched: Arc<WatchList>,
+    sources: Vec<Arc<dyn LogSource>>,
+    /// The consumer group that tools for lag look at; nothing is ever read from it.
+    group: String,
 }
 
 impl Observer for Told {
@@ -281,9 +297,14 @@ impl Observer for Told {
             rows_changed: done.rows_changed,
             time_ms: now_ms(),
         });
+        self.sources.iter().zip(&done.positions).for_each(|(source, positions)| source.publish(&self.group, positions));
+        failpoint::hit("K19");
     }
 
-    fn caught_up(&self) {
+    fn caught_up(&self, goes_on: bool) {
+        if goes_on {
+            self.watched.unbound();
+        }
         self.events.tell(Event::CaughtUp { time_ms: now_ms(), head_time_ms: self.head_time_ms, at_head: self.at_head });
     }
 }

@@ -23,6 +23,7 @@ pub mod operator;
 pub mod sink;
 pub mod source;
 
+pub mod broker;
 pub mod codec;
 pub mod log;
 pub mod state;

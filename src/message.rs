@@ -99,6 +99,8 @@ pub struct RecordBlock {
     pub records: Vec<RecordRef>,
     /// The position after this block: where the next read starts. It may lie past the last record + 1.
     pub next_offset: Offset,
+    /// The epoch of the leader that wrote these records, where the log tells: a block has records of one.
+    pub leader_epoch: Option<i32>,
 }
 
 impl RecordBlock {
@@ -106,6 +108,7 @@ impl RecordBlock {
     pub fn clear(&mut self) {
         self.data.clear();
         self.records.clear();
+        self.leader_epoch = None;
     }
 
     /// How many records there are.

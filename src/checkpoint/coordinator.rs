@@ -10,13 +10,14 @@ use crossbeam_channel::{Receiver, Sender, select};
 
 use super::committer::{Committer, Confirmed};
 use super::gc::Kept;
-use super::manifest::{Manifest, Mode, Sealed};
+use super::manifest::{Manifest, Mode, PartitionState, Sealed, SourceState, UNKNOWN_EPOCH};
 use super::store::{VersionDir, sync_directory, sync_tree, taken_over};
 use crate::error::{Error, Result};
-use crate::message::Epoch;
+use crate::message::{Epoch, Offset, Partition};
 use crate::protocol::checkpoint::{Ack, BarrierDecision, BarrierFacts, Command, Report, decide_barrier};
 use crate::protocol::event_time::{PartitionFrontier, TimeBounds, closed, visible};
 use crate::protocol::failpoint;
+use crate::protocol::progress::Adoption;
 use crate::state::StateStore;
 use crate::time::{instant, now_ms};
 
@@ -33,7 +34,7 @@ pub struct Control {
 }
 
 /// A checkpoint that the tables have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CheckpointDone {
     /// Its number.
     pub checkpoint: Epoch,
@@ -45,14 +46,22 @@ pub struct CheckpointDone {
     pub state_bytes: u64,
     /// Rows that it changed.
     pub rows_changed: u64,
+    /// By source, the positions.
+    pub positions: Vec<BTreeMap<Partition, Offset>>,
 }
 
 /// Who is told what happens.
 pub trait Observer: Send {
     /// A checkpoint was committed.
     fn checkpoint(&self, done: CheckpointDone);
-    /// The position is at the end as it was frozen at the start.
-    fn caught_up(&self);
+    /// The position is at the end as it was frozen at the start; with `goes_on` the run does.
+    fn caught_up(&self, goes_on: bool);
+}
+
+/// Nobody.
+impl Observer for () {
+    fn checkpoint(&self, _: CheckpointDone) {}
+    fn caught_up(&self, _: bool) {}
 }
 
 /// How a run ended.
@@ -86,6 +95,8 @@ pub struct Coordinator {
     pub reports: Receiver<Report>,
     /// The sum of all positions as they are now: whether anything moved since the last manifest.
     pub positions: Box<dyn Fn() -> i64 + Send>,
+    /// Whether the topics are still those that were opened.
+    pub verify: Box<dyn Fn() -> Result<()> + Send>,
     /// Commits.
     pub committer: Committer,
     /// What is asked of the job.
@@ -122,6 +133,7 @@ struct CheckpointDoneDraft {
     stall: Duration,
     state_bytes: u64,
     rows_changed: u64,
+    positions: Vec<BTreeMap<Partition, Offset>>,
 }
 
 impl Coordinator {
@@ -223,6 +235,7 @@ impl Coordinator {
         match report {
             Report::Failed(error) => Err(error),
             Report::Stopped => Err(Error::internal("a worker stopped by itself")),
+            Report::Grown(adoption) => self.adopt(adoption),
             Report::WantsBarrier => {
                 run.wanted = true;
                 Ok(())
@@ -247,25 +260,43 @@ impl Coordinator {
         }
     }
 
+    /// A new partition is in the domain from now on, from its beginning, and one of the workers reads it.
+    fn adopt(&mut self, adoption: Adoption) -> Result<()> {
+        let partitions: usize = self.last.manifest.sources.iter().map(|source| source.partitions.len()).sum();
+        let Some(source) = self.last.manifest.sources.get_mut(adoption.source) else {
+            return Err(Error::internal("a partition of a topic that is not read"));
+        };
+        source.partitions.entry(adoption.partition.0).or_insert_with(|| PartitionState::beginning(adoption.start));
+        if let Some(worker) = self.commands.get(partitions % self.commands.len().max(1)) {
+            // A worker that is gone has reported why.
+            let _ = worker.send(Command::Adopt(adoption));
+        }
+        (self.wake)();
+        Ok(())
+    }
+
     /// All workers have acknowledged: the checkpoint is taken, published and handed on.
     fn take(&mut self, flight: InFlight, run: &mut Run) -> Result<()> {
         let state = self.checkpoint_state(flight.epoch)?;
         self.command_all(&Command::Taken(flight.epoch));
         let manifest = self.next_manifest(&flight, state.clone())?;
         manifest.check_account()?;
+        self.verify_sources()?;
         let hash = self.dir.publish(&manifest)?;
         failpoint::hit("K10");
         let rows_changed = manifest.outputs.iter().map(|output| output.rows_changed).sum();
         let stall = Duration::from_micros(flight.acks.iter().map(|ack| ack.stall_us).max().unwrap_or(0));
         let state_bytes = self.store.as_ref().map_or(0, |store| store.size().disk);
-        let draft = CheckpointDoneDraft { begun: flight.begun, stall, state_bytes, rows_changed };
+        let positions = manifest.sources.iter().map(SourceState::positions).collect();
+        let draft = CheckpointDoneDraft { begun: flight.begun, stall, state_bytes, rows_changed, positions };
         run.unconfirmed.insert(flight.epoch, draft);
         self.kept.add(flight.epoch, state);
         self.last = Sealed { manifest, hash };
         run.commits.send(self.last.clone()).map_err(|_| Error::internal("the committer is gone"))?;
         if flight.finishing {
-            self.observer.caught_up();
-            if self.follow && !self.control.stop.load(SeqCst) {
+            let goes_on = self.follow && !self.control.stop.load(SeqCst);
+            self.observer.caught_up(goes_on);
+            if goes_on {
                 run.at_end.fill(false);
                 let partitions = self.last.manifest.sources.iter_mut().flat_map(|source| source.partitions.values_mut());
                 partitions.for_each(|partition| partition.end = None);
@@ -277,6 +308,19 @@ impl Coordinator {
             run.ending = Some(Ending::Stopped);
         }
         Ok(())
+    }
+
+    /// What was read from another topic of the same name must not become durable. While the log is away this waits: without
+    /// it nothing more is read either.
+    fn verify_sources(&self) -> Result<()> {
+        loop {
+            match (self.verify)() {
+                Err(error) if error.is_retryable() && !self.control.stop.load(SeqCst) && !self.control.abort.load(SeqCst) => {
+                    std::thread::sleep(TICK);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     fn checkpoint_state(&self, epoch: Epoch) -> Result<Option<String>> {
@@ -313,6 +357,7 @@ impl Coordinator {
                 state.next = now.next;
                 state.time = now.time;
                 state.counts = now.counts;
+                state.leader_epoch = now.leader_epoch.unwrap_or(UNKNOWN_EPOCH);
                 let watermark_ms = self.bounds.get(*source).and_then(|bounds| now.time.watermark_ms(bounds));
                 frontiers.push(PartitionFrontier { watermark_ms, at_end: state.end.is_some_and(|end| now.next >= end) });
             }
@@ -343,6 +388,7 @@ impl Coordinator {
                 stall: draft.stall,
                 state_bytes: draft.state_bytes,
                 rows_changed: draft.rows_changed,
+                positions: draft.positions,
             });
         }
         self.kept.confirm(confirmed.checkpoint, confirmed.released);

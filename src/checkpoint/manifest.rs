@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::message::{Epoch, Offset};
+use crate::message::{Epoch, Offset, Partition};
 use crate::plan::logical::JobPlan;
 use crate::plan::time_zones::ZoneTables;
 use crate::protocol::checkpoint::StagedFile;
@@ -19,6 +19,8 @@ pub use crate::protocol::event_time::SourceCounts;
 
 /// The format that this release writes. It reads the last two.
 pub const FORMAT: u32 = 1;
+/// The log does not tell, or nothing was read yet.
+pub const UNKNOWN_EPOCH: i32 = -1;
 const MAGIC: &str = "kappa-manifest";
 
 /// How a version is executed.
@@ -107,6 +109,13 @@ pub struct SourceState {
     pub partitions: BTreeMap<i32, PartitionState>,
 }
 
+impl SourceState {
+    /// Where each partition is.
+    pub fn positions(&self) -> BTreeMap<Partition, Offset> {
+        self.partitions.iter().map(|(partition, state)| (Partition(*partition), state.next)).collect()
+    }
+}
+
 /// A partition that a version reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartitionState {
@@ -117,12 +126,27 @@ pub struct PartitionState {
     /// Where a bounded run stops, as it was frozen at its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Offset>,
-    /// The log's leader epoch at `next`.
+    /// The epoch of the leader that wrote the record before `next`; [`UNKNOWN_EPOCH`] if it is not known.
     pub leader_epoch: i32,
+    /// Records that were gone before they were read: `--allow-gaps` went on without them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
     /// How far event time has come, in the unit of the event-time column.
     pub time: PartitionTime,
     /// The account of the source's side.
     pub counts: SourceCounts,
+}
+
+impl PartitionState {
+    /// Nothing is read yet, and there is no end.
+    pub fn beginning(start: Offset) -> Self {
+        let (time, counts) = (PartitionTime::default(), SourceCounts::default());
+        Self { start, next: start, end: None, leader_epoch: UNKNOWN_EPOCH, lost: 0, time, counts }
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A stateful operator.

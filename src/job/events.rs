@@ -44,6 +44,9 @@ pub enum Event {
         seconds_left: Option<f64>,
         /// Records between the position and the end of the log.
         lag: u64,
+        /// While retention moves the start of a log: the least share of a partition's records that lies between its start
+        /// and the position. At 0 records are lost before they are read.
+        retention: Option<f64>,
         /// Now.
         time_ms: i64,
     },

@@ -9,18 +9,18 @@ use crossbeam_channel::{Sender, unbounded};
 
 use super::options::RunOptions;
 use super::version::{OwnedVersion, Prepared};
-use crate::checkpoint::coordinator::{Control, Coordinator, Observer};
-use crate::checkpoint::manifest::Manifest;
+use super::watch::{WatchList, Watched};
+use crate::checkpoint::coordinator::{Control, Coordinator};
+use crate::checkpoint::manifest::{Manifest, UNKNOWN_EPOCH};
 use crate::error::{Error, Result};
-use crate::message::Partition;
 use crate::plan::expr::AggregateFunction;
 use crate::plan::lower::SourceSpec;
-use crate::protocol::checkpoint::{Command, PartitionAck};
+use crate::protocol::checkpoint::{Command, PartitionAck, Report};
 use crate::protocol::event_time::TimeBounds;
 use crate::runtime::align::Aligner;
 use crate::runtime::channel::{Wakers, edge};
 use crate::runtime::decode::SourceDecoder;
-use crate::runtime::partition::{BATCH_RECORDS, PartitionProgress, PartitionTask};
+use crate::runtime::partition::{BATCH_RECORDS, PartitionTask};
 use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
 use crate::runtime::task::{Limits, Links, Worker};
 use crate::sink::StagingWriter;
@@ -29,22 +29,6 @@ use crate::state::StateStore;
 use crate::state::memory::MemoryStore;
 use crate::state::rocksdb::RocksStore;
 
-/// A partition that is being read, for those who watch.
-pub struct Watched {
-    /// Which source.
-    pub source: usize,
-    /// Which partition.
-    pub partition: Partition,
-    /// Where reading stops.
-    pub end: Option<i64>,
-    /// The end of the log when the run began.
-    pub head: i64,
-    /// Where this run began, and how many records had been read then.
-    pub began: (i64, u64),
-    /// How far it is.
-    pub progress: Arc<PartitionProgress>,
-}
-
 /// A job that runs.
 pub struct Launched {
     /// The worker threads.
@@ -52,18 +36,14 @@ pub struct Launched {
     /// Ready to be run.
     pub coordinator: Coordinator,
     /// The partitions.
-    pub watched: Arc<Vec<Watched>>,
+    pub watched: Arc<WatchList>,
+    /// Tells the coordinator about partitions that are found.
+    pub reports: Sender<Report>,
 }
 
 /// Sets everything up and starts the workers.
-pub fn launch(
-    prepared: &Prepared,
-    version: OwnedVersion,
-    options: &RunOptions,
-    control: Arc<Control>,
-    observer: Box<dyn Observer>,
-) -> Result<Launched> {
-    let workers = options.parallelism.unwrap_or_else(default_parallelism).clamp(1, 256);
+pub fn launch(prepared: &Prepared, version: OwnedVersion, options: &RunOptions, control: Arc<Control>) -> Result<Launched> {
+    let workers = options.threads();
     let manifest = &version.last.manifest;
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
     let fresh = manifest.state.is_none();
@@ -80,7 +60,7 @@ pub fn launch(
     let (reports, from_workers) = unbounded();
     let mut links = make_links(workers, &wakers);
     links.reverse();
-    let watched = watch(prepared, manifest)?;
+    let watched = Arc::new(WatchList::new(prepared, manifest)?);
     let bounds = source_bounds(prepared)?;
     let mut commands = Vec::new();
     let mut built = Vec::new();
@@ -91,9 +71,10 @@ pub fn launch(
         built.push(Worker {
             index,
             workers,
-            partitions: partitions_of(index, options, workers, prepared, manifest, &watched)?,
+            partitions: partitions_of(index, options, workers, prepared, manifest, &watched.all())?,
             decoders: decoders(prepared, manifest)?,
             topics: prepared.lowered.sources.iter().map(|spec| spec.read.topic.clone()).collect(),
+            sources: prepared.sources.clone(),
             pipelines: pipelines(prepared, &version, &context)?,
             links,
             commands: receiver,
@@ -105,6 +86,7 @@ pub fn launch(
     let handles = spawn(built, &commands)?;
     let read_from = watched.clone();
     let wake = wakers.clone();
+    let sources = prepared.sources.clone();
     let coordinator = Coordinator {
         dir: version.dir,
         last: version.last,
@@ -114,18 +96,15 @@ pub fn launch(
         commands,
         wake: Box::new(move || wake.wake_all()),
         reports: from_workers,
-        positions: Box::new(move || read_from.iter().map(|p| p.progress.next.load(Relaxed)).sum()),
+        positions: Box::new(move || read_from.all().iter().map(|p| p.progress.next.load(Relaxed)).sum()),
+        verify: Box::new(move || sources.iter().try_for_each(|source| source.verify())),
         committer: version.committer,
         control,
         interval: Duration::from_millis(options.checkpoint_interval_ms.max(1)),
         follow: options.follow,
-        observer,
+        observer: Box::new(()),
     };
-    Ok(Launched { workers: handles, coordinator, watched })
-}
-
-fn default_parallelism() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    Ok(Launched { workers: handles, coordinator, watched, reports })
 }
 
 /// Half of the budget is the store's; three eighths are the owners' caches, one eighth is the source sides'.
@@ -159,25 +138,6 @@ fn make_links(workers: usize, wakers: &Wakers) -> Vec<Links> {
     partials.into_iter().zip(distinct).zip(tallies).map(link).collect()
 }
 
-fn watch(prepared: &Prepared, manifest: &Manifest) -> Result<Arc<Vec<Watched>>> {
-    let mut watched = Vec::new();
-    for (source, (state, log)) in manifest.sources.iter().zip(&prepared.sources).enumerate() {
-        let extents = log.partitions()?;
-        for (partition, now) in &state.partitions {
-            let extent = extents.iter().find(|extent| extent.partition.0 == *partition);
-            watched.push(Watched {
-                source,
-                partition: Partition(*partition),
-                end: now.end.map(|end| end.0),
-                head: extent.map_or(now.next.0, |extent| extent.end.0),
-                began: (now.next.0, now.counts.read),
-                progress: Arc::default(),
-            });
-        }
-    }
-    Ok(Arc::new(watched))
-}
-
 /// Partitions are dealt out in turn, over all sources.
 fn partitions_of(
     index: usize,
@@ -185,7 +145,7 @@ fn partitions_of(
     workers: usize,
     prepared: &Prepared,
     manifest: &Manifest,
-    watched: &[Watched],
+    watched: &[Arc<Watched>],
 ) -> Result<Vec<PartitionTask>> {
     let mut tasks = Vec::new();
     for watched in watched.iter().skip(index).step_by(workers) {
@@ -193,8 +153,9 @@ fn partitions_of(
         let (Some(state), Some(source)) = (state, prepared.sources.get(watched.source)) else {
             return Err(Error::internal("a partition without a source"));
         };
-        let reader = source.open(watched.partition, state.next)?;
-        let start = PartitionAck { next: state.next, time: state.time, counts: state.counts };
+        let leader_epoch = (state.leader_epoch != UNKNOWN_EPOCH).then_some(state.leader_epoch);
+        let reader = source.open(watched.partition, state.next, leader_epoch)?;
+        let start = PartitionAck { next: state.next, time: state.time, counts: state.counts, leader_epoch };
         let task = PartitionTask::new(watched.source, watched.partition, start, state.end, reader, watched.progress.clone());
         tasks.push(task.with_batch(options.batch_records.unwrap_or(BATCH_RECORDS)));
     }

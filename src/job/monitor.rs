@@ -1,16 +1,19 @@
 //! Watches a run and tells how far it is: rate, event time, time left. Reads counters; decides nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use chrono::Datelike;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::events::{Event, Teller};
-use super::launch::Watched;
+use super::watch::{Extents, RetentionClock, WatchList, Watched};
+use crate::message::{Offset, Partition};
+use crate::protocol::checkpoint::Report;
 use crate::protocol::event_time::{PartitionFrontier, TimeBounds, visible};
+use crate::protocol::progress::Adoption;
 use crate::source::LogSource;
 use crate::time::{instant, now_ms};
 
@@ -22,11 +25,15 @@ const WINDOW: usize = 10;
 /// What is watched.
 pub struct Monitor {
     /// The partitions.
-    pub watched: Arc<Vec<Watched>>,
+    pub watched: Arc<WatchList>,
     /// By source, the bounds of its event time.
     pub bounds: Vec<TimeBounds>,
     /// By source.
     pub sources: Vec<Arc<dyn LogSource>>,
+    /// By source, the topic's name.
+    pub topics: Vec<String>,
+    /// Is told of partitions that are found.
+    pub reports: Sender<Report>,
     /// Where events go.
     pub events: Teller,
 }
@@ -36,41 +43,83 @@ impl Monitor {
     pub fn run(&self, stop: &Receiver<()>) {
         let began_ms = now_ms();
         // The coordinator tells when a bounded run is at its end; here it is told of a run without one.
-        let mut caught_up = self.watched.iter().any(|watched| watched.end.is_some());
+        let mut caught_up = self.watched.all().iter().any(|watched| watched.end.is_some());
+        let mut warned = BTreeSet::new();
         let mut samples: VecDeque<(Instant, u64)> = VecDeque::from([(instant(), 0)]);
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(PERIOD) {
-            let events = self.events_read();
+            let extents = Extents::ask(&self.sources);
+            self.grow(&extents);
+            let watched = self.watched.all();
+            self.warn(&watched, &extents, &mut warned);
+            let events = self.watched.events_read();
             samples.push_back((instant(), events));
             if samples.len() > WINDOW {
                 samples.pop_front();
             }
-            self.events.tell(self.look(&samples, events));
-            if !caught_up && self.watched.iter().all(|w| w.progress.next.load(Relaxed) >= w.head) {
+            self.events.tell(self.look(&watched, &extents, &samples, events));
+            if !caught_up && watched.iter().all(|w| w.progress.next.load(Relaxed) >= w.head) {
                 caught_up = true;
                 self.events.tell(Event::CaughtUp { time_ms: now_ms(), head_time_ms: began_ms, at_head: true });
             }
         }
     }
 
-    /// Records read in this run.
-    pub fn events_read(&self) -> u64 {
-        events_read(&self.watched)
+    /// Has partitions read that are new.
+    fn grow(&self, extents: &Extents) {
+        for found in self.watched.grow(extents) {
+            let (source, partition, start) = (found.source, found.partition, Offset(found.began.0));
+            let message =
+                format!("topic {} has a new partition, {partition}: it is read from its beginning", self.topic(source));
+            self.events.tell(Event::Notice { level: "info", message, time_ms: now_ms() });
+            // Without a coordinator there is nothing to read any more.
+            let _ = self.reports.send(Report::Grown(Adoption { source, partition, start, progress: found.progress.clone() }));
+        }
     }
 
-    fn look(&self, samples: &VecDeque<(Instant, u64)>, events: u64) -> Event {
+    /// Warns once of each partition whose log is about to be deleted under the position.
+    fn warn(&self, watched: &[Arc<Watched>], extents: &Extents, warned: &mut BTreeSet<(usize, Partition)>) {
+        for watched in watched {
+            let next = watched.progress.next.load(Relaxed);
+            let clock = extents.of(watched).and_then(|extent| RetentionClock::of(extent, watched.log_start, next));
+            let Some(clock) = clock.filter(RetentionClock::is_close) else { continue };
+            if warned.insert((watched.source, watched.partition)) {
+                let message = format!(
+                    "retention is close: partition {} of topic {} is read {} records ({:.0} % of it) after the start of its log, \
+                     which moves; give the topic a longer retention, or the job more threads",
+                    watched.partition,
+                    self.topic(watched.source),
+                    clock.records,
+                    clock.share * 100.0,
+                );
+                self.events.tell(Event::Notice { level: "warning", message, time_ms: now_ms() });
+            }
+        }
+    }
+
+    fn topic(&self, source: usize) -> &str {
+        self.topics.get(source).map_or("", String::as_str)
+    }
+
+    fn look(&self, all: &[Arc<Watched>], extents: &Extents, samples: &VecDeque<(Instant, u64)>, events: u64) -> Event {
         let rate = match (samples.front(), samples.back()) {
             (Some((began, first)), Some((now, last))) if now > began => (last - first) as f64 / (*now - *began).as_secs_f64(),
             _ => 0.0,
         };
-        let ends = self.log_ends();
         let mut frontiers = Vec::new();
         let (mut done, mut whole, mut lag, mut reached) = (0, 0, 0, None);
-        for (watched, log_end) in self.watched.iter().zip(ends) {
+        let mut retention: Option<f64> = None;
+        for watched in all {
             let next = watched.progress.next.load(Relaxed);
+            let extent = extents.of(watched);
+            // Its own position where the end cannot be told now.
+            let log_end = extent.map_or(next, |extent| extent.end.0);
             let end = watched.end.unwrap_or(log_end).max(watched.began.0);
             done += (next.min(end) - watched.began.0).max(0);
             whole += end - watched.began.0;
             lag += (log_end - next).max(0);
+            if let Some(clock) = extent.and_then(|extent| RetentionClock::of(extent, watched.log_start, next)) {
+                retention = Some(retention.map_or(clock.share, |least| least.min(clock.share)));
+            }
             let max = Some(watched.progress.accepted_max.load(Relaxed)).filter(|max| *max != i64::MIN);
             let bounds = self.bounds.get(watched.source);
             let time = max.zip(bounds).map(|(max, bounds)| bounds.to_ms(max));
@@ -85,7 +134,7 @@ impl Monitor {
         }
         let watermark_ms = visible(&frontiers);
         let event_time_ms = reached.flatten().or(watermark_ms);
-        let bounded = self.watched.iter().all(|watched| watched.end.is_some()) && whole > 0;
+        let bounded = all.iter().all(|watched| watched.end.is_some()) && whole > 0;
         let left = if bounded { (whole - done) as f64 } else { lag as f64 };
         Event::Progress {
             events,
@@ -96,24 +145,10 @@ impl Monitor {
             fraction: bounded.then(|| done as f64 / whole as f64),
             seconds_left: ((bounded || lag > 0) && rate > 0.0).then(|| left / rate),
             lag: lag as u64,
+            retention,
             time_ms: now_ms(),
         }
     }
-
-    /// By watched partition, the end of the log; its own position where that cannot be told now.
-    fn log_ends(&self) -> Vec<i64> {
-        let extents: Vec<_> = self.sources.iter().map(|source| source.partitions().unwrap_or_default()).collect();
-        let end = |watched: &Watched| {
-            let extent = extents.get(watched.source)?.iter().find(|extent| extent.partition == watched.partition)?;
-            Some(extent.end.0)
-        };
-        self.watched.iter().map(|watched| end(watched).unwrap_or_else(|| watched.progress.next.load(Relaxed))).collect()
-    }
-}
-
-/// Records read since the run began.
-pub fn events_read(watched: &[Watched]) -> u64 {
-    watched.iter().map(|watched| watched.progress.read.load(Relaxed).saturating_sub(watched.began.1)).sum()
 }
 
 /// The Monday of the week of a moment.

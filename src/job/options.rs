@@ -51,6 +51,14 @@ pub struct RunOptions {
     pub batch_records: Option<usize>,
 }
 
+impl RunOptions {
+    /// Worker threads.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.parallelism.unwrap_or_else(cores).clamp(1, 256)
+    }
+}
+
 fn default_memory() -> usize {
     512 << 20
 }
@@ -70,21 +78,28 @@ pub enum Position {
     Time(i64),
     /// An offset per partition; others start at their beginning.
     Offsets(BTreeMap<Partition, Offset>),
+    /// Where a consumer group of the log's is; partitions for which it has committed nothing start at their beginning.
+    Group(String),
 }
 
 impl Position {
     /// Reads `earliest`, `head`, a time with its zone (`2026-04-25T00:00:00Z`) or a date (UTC), a duration before now
-    /// (`24h`), or `PARTITION:OFFSET,…`.
+    /// (`24h`), `group:NAME`, or `PARTITION:OFFSET,…`.
     pub fn parse(option: &str, text: &str, now_ms: i64) -> Result<Self> {
         let text = text.trim();
         let invalid = || {
             Error::config("invalid_position", format!("{option} {text:?} is not a position"))
-                .hint("use earliest, head, a time such as 2026-04-25T00:00:00Z, a duration such as 24h, or PARTITION:OFFSET,…")
+                .hint(
+                "use earliest, head, a time such as 2026-04-25T00:00:00Z, a duration such as 24h, group:NAME, or PARTITION:OFFSET,…",
+            )
         };
         match text {
             "earliest" => return Ok(Self::Earliest),
             "head" => return Ok(Self::Head),
             _ => {}
+        }
+        if let Some(group) = text.strip_prefix("group:") {
+            return if group.is_empty() { Err(invalid()) } else { Ok(Self::Group(group.to_owned())) };
         }
         if let Some(duration) = parse_duration_ms(text) {
             return Ok(Self::Time(now_ms.saturating_sub(duration)));
@@ -137,7 +152,8 @@ mod tests {
         assert_eq!(parse("1970-01-01T01:00:00+01:00").unwrap(), Position::Time(0));
         let offsets = BTreeMap::from([(Partition(0), Offset(5)), (Partition(2), Offset(7))]);
         assert_eq!(parse("0:5, 2:7").unwrap(), Position::Offsets(offsets));
-        for bad in ["", "yesterday", "0:-1", "0:1,0:2", "1:", "2026-04-25T00:00:00", "5x"] {
+        assert_eq!(parse("group:flink-v3").unwrap(), Position::Group("flink-v3".to_owned()));
+        for bad in ["", "group:", "yesterday", "0:-1", "0:1,0:2", "1:", "2026-04-25T00:00:00", "5x"] {
             assert_eq!(parse(bad).unwrap_err().code(), "invalid_position", "{bad}");
         }
     }

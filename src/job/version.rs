@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::domain::{check_resumable, new_domain};
+use super::domain::{add_partitions, new_domain, resume_domain};
 use super::options::{Position, RunOptions};
+use crate::broker::ClientOptions;
 use crate::checkpoint::committer::{CommitTarget, Committer};
 use crate::checkpoint::gc::Kept;
-use crate::checkpoint::manifest::{Edge, FORMAT, Manifest, Mode, OperatorState, OutputState, Sealed, StateField};
+use crate::checkpoint::manifest::{Edge, FORMAT, Manifest, Mode, OperatorState, OutputState, Sealed, SourceState, StateField};
 use crate::checkpoint::store::{VersionDir, VersionLock, remove_directory, taken_over};
 use crate::config::Settings;
 use crate::error::{Error, Result};
@@ -19,13 +20,15 @@ use crate::message::Epoch;
 use crate::operator::accumulator;
 use crate::plan::fingerprint::fingerprint;
 use crate::plan::logical::{BadRecordPolicy, JobPlan, LatePolicy};
-use crate::plan::lower::{AggregateSpec, Lowered};
+use crate::plan::lower::{AggregateSpec, Lowered, SourceSpec};
 use crate::plan::time_zones::ZoneTables;
 use crate::protocol::failpoint;
 use crate::protocol::version::{Request, StoredVersion, TableFact, VersionDecision, common_version, decide_version};
 use crate::runtime::pipeline::families;
 use crate::sink::dead_letter;
 use crate::source::LogSource;
+use crate::source::embedded::EmbeddedSource;
+use crate::source::kafka::KafkaSource;
 use crate::state::encoding::{FORMAT_VERSION, HASH_SEED, KEY_GROUPS};
 use crate::table::marker::Marker;
 use crate::table::{Catalog, CommitKind, CreateTable, Table, TableName};
@@ -186,7 +189,14 @@ impl Prepared {
         let start = Position::parse("--from", &from, now)?;
         let end = Position::parse("--until", &until, now)?;
         let end = (options.mode == Mode::Reprocess).then_some(&end);
-        let domain = |(spec, source): (_, &Arc<dyn LogSource>)| new_domain(spec, source.as_ref(), &start, end);
+        if options.mode == Mode::Reprocess {
+            self.sources
+                .iter()
+                .zip(&self.lowered.sources)
+                .try_for_each(|(source, spec)| check_replayable(source.as_ref(), spec))?;
+        }
+        let domain =
+            |(spec, source): (_, &Arc<dyn LogSource>)| new_domain(spec, source.as_ref(), &start, end, options.allow_gaps);
         let outputs =
             self.plan.outputs.iter().zip(&self.tables).zip(&self.lowered.pipelines).map(|((output, table), pipeline)| {
                 OutputState {
@@ -332,8 +342,9 @@ impl Prepared {
             Err(error) => return Err(error),
         };
         let newest = dir.newest()?.ok_or_else(|| Error::internal("a version without manifests"))?;
-        for (stored, source) in newest.manifest.sources.iter().zip(&self.sources) {
-            check_resumable(stored, source)?;
+        let mut sources = newest.manifest.sources.clone();
+        for (stored, source) in sources.iter_mut().zip(&self.sources) {
+            resume_domain(stored, source.as_ref(), options.allow_gaps)?;
         }
         if newest.manifest.operators != self.operators()? {
             let message =
@@ -343,7 +354,7 @@ impl Prepared {
             );
         }
         self.check_newest(&newest.manifest)?;
-        let last = self.claim(&dir, &newest, options)?;
+        let last = self.claim(&dir, &newest, sources, options)?;
         failpoint::hit("K21");
         self.catalog.claim_owner(&last.manifest.version, last.manifest.owner)?;
         let tables = self.make_tables(&last.manifest, None)?;
@@ -374,8 +385,9 @@ impl Prepared {
     }
 
     /// Publishes manifest N+1: it repeats N under a new owner. Who loses the race for it has lost the version.
-    fn claim(&self, dir: &VersionDir, newest: &Sealed, options: &RunOptions) -> Result<Sealed> {
+    fn claim(&self, dir: &VersionDir, newest: &Sealed, sources: Vec<SourceState>, options: &RunOptions) -> Result<Sealed> {
         let mut claim = newest.manifest.clone();
+        claim.sources = sources;
         claim.checkpoint = newest.manifest.checkpoint.next();
         claim.owner += 1;
         claim.previous.clone_from(&newest.hash);
@@ -390,6 +402,9 @@ impl Prepared {
                 .iter_mut()
                 .flat_map(|source| source.partitions.values_mut())
                 .for_each(|partition| partition.end = None);
+            for (stored, source) in claim.sources.iter_mut().zip(&self.sources) {
+                add_partitions(stored, source.as_ref())?;
+            }
         }
         for output in &mut claim.outputs {
             output.rows_changed = 0;
@@ -428,6 +443,17 @@ fn state_fields(aggregate: &AggregateSpec) -> Vec<StateField> {
     keys.chain(calls).zip(1..).map(|((name, data_type), id)| StateField { id, name, data_type }).collect()
 }
 
+fn check_replayable(source: &dyn LogSource, spec: &SourceSpec) -> Result<()> {
+    match source.not_replayable()? {
+        None => Ok(()),
+        Some(reason) => {
+            let message = format!("topic {} cannot be reprocessed: {reason}", spec.read.topic);
+            Err(Error::refused("not_replayable", message)
+                .hint("the result would depend on when it is read: use --mode live, or a topic that keeps all records"))
+        }
+    }
+}
+
 /// Checks a plan and opens what it needs.
 pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Result<Prepared> {
     let lowered = crate::plan::lower::lower(&plan)?;
@@ -460,7 +486,8 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
     }
     check_distinct(&tables)?;
     let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
-    let sources = lowered.sources.iter().map(|spec| open_source(&spec.read.topic, settings)).collect::<Result<_>>()?;
+    let sources =
+        lowered.sources.iter().map(|spec| open_source(&spec.read.topic, settings, options.threads())).collect::<Result<_>>()?;
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
     Ok(Prepared { plan, lowered, catalog, sources, tables, fingerprint, checkpoints })
 }
@@ -483,8 +510,12 @@ fn check_distinct(tables: &[TableName]) -> Result<()> {
     }
 }
 
-/// Opens a topic of the log.
-pub fn open_source(topic: &str, settings: &Settings) -> Result<Arc<dyn LogSource>> {
+/// Opens a topic of the log, to be read by so many threads.
+pub fn open_source(topic: &str, settings: &Settings, threads: usize) -> Result<Arc<dyn LogSource>> {
+    if settings.log_url.starts_with(Settings::KAFKA_SCHEME) {
+        let options = ClientOptions::new(&settings.log_url, &settings.kafka, None)?;
+        return Ok(Arc::new(KafkaSource::open(options, topic, threads)?));
+    }
     let root: &Path = &Settings::directory("log.url", &settings.log_url)?;
-    Ok(Arc::new(crate::source::embedded::EmbeddedSource::open(root, topic)?))
+    Ok(Arc::new(EmbeddedSource::open(root, topic)?))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::event_time::{PartitionTime, SourceCounts};
+use super::progress::Adoption;
 use crate::error::Error;
 use crate::message::{Epoch, Offset, Partition};
 
@@ -17,6 +18,8 @@ pub enum Command {
     Taken(Epoch),
     /// Read on past the frozen ends.
     Unbound,
+    /// Read this partition too.
+    Adopt(Adoption),
     /// Stop now. What was not checkpointed never happened.
     Shutdown,
 }
@@ -31,6 +34,8 @@ pub enum Report {
         /// Which worker.
         worker: usize,
     },
+    /// A topic has a partition that it had not.
+    Grown(Adoption),
     /// Too much changed in this epoch: end it early.
     WantsBarrier,
     /// The worker has stopped for good.
@@ -65,6 +70,15 @@ pub struct PartitionAck {
     pub time: PartitionTime,
     /// The account since the domain's start.
     pub counts: SourceCounts,
+    /// The epoch of the leader that wrote the record before `next`, if it is known.
+    pub leader_epoch: Option<i32>,
+}
+
+impl PartitionAck {
+    /// Before the first record.
+    pub fn at(next: Offset) -> Self {
+        Self { next, time: PartitionTime::default(), counts: SourceCounts::default(), leader_epoch: None }
+    }
 }
 
 /// What a worker did for an output in an epoch.

@@ -3,4 +3,5 @@
 pub mod checkpoint;
 pub mod event_time;
 pub mod failpoint;
+pub mod progress;
 pub mod version;

@@ -1,29 +1,19 @@
 //! A partition as one worker reads it: where it is, how far it may go, and what is shared with those who watch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::error::Result;
 use crate::message::{Offset, Partition, RecordBlock};
 use crate::protocol::checkpoint::PartitionAck;
 use crate::protocol::event_time::{PartitionTime, SourceCounts};
+use crate::protocol::progress::PartitionProgress;
 use crate::source::PartitionReader;
 
 /// Bytes asked for at a time: enough to make a read worth it, little enough to stay in the cache.
 const BLOCK_BYTES: usize = 512 << 10;
 /// Records decoded at a time.
 pub const BATCH_RECORDS: usize = 8192;
-
-/// What others may look at while a partition is read. Numbers only; never part of a decision about results.
-#[derive(Debug, Default)]
-pub struct PartitionProgress {
-    /// The next record to read.
-    pub next: AtomicI64,
-    /// Records read since the domain's start.
-    pub read: AtomicU64,
-    /// The greatest accepted event time, in the unit of its column; `i64::MIN` before the first.
-    pub accepted_max: AtomicI64,
-}
 
 /// A partition in the hands of a worker.
 pub struct PartitionTask {
@@ -45,6 +35,7 @@ pub struct PartitionTask {
     end: Option<Offset>,
     /// Records handed out at a time.
     batch: usize,
+    leader_epoch: Option<i32>,
     progress: Arc<PartitionProgress>,
 }
 
@@ -69,6 +60,7 @@ impl PartitionTask {
             next: start.next,
             end,
             batch: BATCH_RECORDS,
+            leader_epoch: start.leader_epoch,
             progress,
         };
         task.publish();
@@ -101,7 +93,10 @@ impl PartitionTask {
             self.cursor = 0;
             self.reader.poll(&mut self.block, BLOCK_BYTES, self.end)?;
             if self.block.is_empty() {
-                self.next = self.next.max(self.block.next_offset);
+                if self.block.next_offset > self.next {
+                    self.next = self.block.next_offset;
+                    self.leader_epoch = None;
+                }
                 self.publish();
                 return Ok(None);
             }
@@ -116,6 +111,9 @@ impl PartitionTask {
             Some(record) => Offset(record.offset),
             None => block.next_offset,
         };
+        // What lies between the last record and the next may be of another leader.
+        let follows = done.checked_sub(1).and_then(|last| block.records.get(last)).is_some_and(|r| r.offset + 1 == self.next.0);
+        self.leader_epoch = block.leader_epoch.filter(|_| follows);
         self.block = block;
         self.cursor = done;
         self.publish();
@@ -129,6 +127,6 @@ impl PartitionTask {
 
     /// Where it is: what a barrier records.
     pub fn ack(&self) -> PartitionAck {
-        PartitionAck { next: self.next, time: self.time, counts: self.counts }
+        PartitionAck { next: self.next, time: self.time, counts: self.counts, leader_epoch: self.leader_epoch }
     }
 }

@@ -7,6 +7,7 @@
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::align::{Aligned, Aligner};
@@ -16,8 +17,10 @@ use super::partition::PartitionTask;
 use super::pipeline::{Pipeline, Pressure};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
-use crate::protocol::checkpoint::{Ack, Command, Report};
+use crate::protocol::checkpoint::{Ack, Command, PartitionAck, Report};
 use crate::protocol::failpoint;
+use crate::protocol::progress::Adoption;
+use crate::source::LogSource;
 use crate::time::instant;
 
 /// Messages taken from an inbox before the loop looks elsewhere.
@@ -73,6 +76,8 @@ pub struct Worker {
     pub decoders: Vec<SourceDecoder>,
     /// By source, the topic's name.
     pub topics: Vec<String>,
+    /// By source, the topic: partitions may be found while it is read.
+    pub sources: Vec<Arc<dyn LogSource>>,
     /// By output.
     pub pipelines: Vec<Pipeline>,
     /// Its queues.
@@ -154,6 +159,7 @@ impl Worker {
                     self.partitions.iter_mut().for_each(PartitionTask::unbound);
                     state.reported_end = true;
                 }
+                Ok(Command::Adopt(adoption)) => self.adopt(adoption)?,
                 Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => {
                     state.running = false;
                     return Ok(());
@@ -161,6 +167,15 @@ impl Worker {
                 Err(TryRecvError::Empty) => return Ok(()),
             }
         }
+    }
+
+    /// Begins to read a partition that was found.
+    fn adopt(&mut self, adoption: Adoption) -> Result<()> {
+        let Adoption { source, partition, start, progress } = adoption;
+        let log = self.sources.get(source).ok_or_else(|| Error::internal("a partition of a topic that is not read"))?;
+        let reader = log.open(partition, start, None)?;
+        self.partitions.push(PartitionTask::new(source, partition, PartitionAck::at(start), None, reader, progress));
+        Ok(())
     }
 
     /// The source side of a barrier: what was folded locally goes out, and the barrier behind it.

@@ -1,9 +1,10 @@
 //! The embedded log as a source.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{LogSource, PartitionExtent, PartitionReader};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::{LogDir, LogReader, Topic};
 use crate::message::{Offset, Partition, RecordBlock};
 
@@ -54,7 +55,23 @@ impl LogSource for EmbeddedSource {
         self.topic.offset_at(partition, timestamp)
     }
 
-    fn open(&self, partition: Partition, at: Offset) -> Result<Box<dyn PartitionReader>> {
+    fn verify(&self) -> Result<()> {
+        // Its directory is held by what is open in it.
+        Ok(())
+    }
+
+    fn committed(&self, group: &str) -> Result<BTreeMap<Partition, Offset>> {
+        Err(Error::refused("no_groups", format!("the embedded log has no consumer groups, and none called {group:?}"))
+            .hint("use --from earliest, a time, or PARTITION:OFFSET,…"))
+    }
+
+    fn publish(&self, _: &str, _: &BTreeMap<Partition, Offset>) {}
+
+    fn not_replayable(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn open(&self, partition: Partition, at: Offset, _: Option<i32>) -> Result<Box<dyn PartitionReader>> {
         Ok(Box::new(self.topic.reader(partition, at)?))
     }
 }
@@ -84,7 +101,7 @@ mod tests {
         let partitions = source.partitions().unwrap();
         assert_eq!((partitions[0].end, partitions[1].end, partitions[1].start), (Offset(0), Offset(50), Offset(0)));
         assert_eq!(source.offset_at(Partition(1), 1_007).unwrap(), Offset(7));
-        let mut reader = source.open(Partition(1), Offset(7)).unwrap();
+        let mut reader = source.open(Partition(1), Offset(7), None).unwrap();
         let mut block = RecordBlock::default();
         reader.poll(&mut block, 1 << 20, Some(Offset(12))).unwrap();
         let offsets: Vec<i64> = block.records.iter().map(|record| record.offset).collect();

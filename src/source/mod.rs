@@ -1,6 +1,9 @@
 //! Where records come from: partitions that can be read again from any offset.
 
 pub mod embedded;
+pub mod kafka;
+
+use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::message::{Offset, Partition, RecordBlock};
@@ -17,8 +20,29 @@ pub trait LogSource: Send + Sync {
     /// The first offset whose record has this timestamp (milliseconds since 1970 UTC) or a later one; the end if none.
     fn offset_at(&self, partition: Partition, timestamp: i64) -> Result<Offset>;
 
+    /// Whether this is still the topic that was opened. Asked before every checkpoint becomes durable: what was read from
+    /// another topic of the same name must not get into one.
+    ///
+    /// # Errors
+    /// It is another topic, or it cannot be said.
+    fn verify(&self) -> Result<()>;
+
+    /// What a consumer group has committed, for the partitions for which it has.
+    ///
+    /// # Errors
+    /// Refused by a log that has no groups.
+    fn committed(&self, group: &str) -> Result<BTreeMap<Partition, Offset>>;
+
+    /// Tells those who watch the lag of consumer groups where a job is, without waiting: nothing depends on it. A log that has
+    /// no groups does nothing.
+    fn publish(&self, group: &str, positions: &BTreeMap<Partition, Offset>);
+
+    /// Why this topic cannot be read from its beginning and give the same again; none if it can.
+    fn not_replayable(&self) -> Result<Option<String>>;
+
     /// Opens a partition for reading at an offset. An offset before the start of the log is refused, never moved.
-    fn open(&self, partition: Partition, at: Offset) -> Result<Box<dyn PartitionReader>>;
+    /// `leader_epoch` is that of the record before, if it is known: a log that was cut since is refused where it can tell.
+    fn open(&self, partition: Partition, at: Offset, leader_epoch: Option<i32>) -> Result<Box<dyn PartitionReader>>;
 }
 
 /// How far a partition goes.

@@ -1,0 +1,251 @@
+//! Reads partitions: a client with a thread that serves its events, and for each partition a queue that is drained by
+//! whoever works on the partition. Which partitions are read from where is decided here and by nobody else: there is no
+//! group, and nothing is rebalanced.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::Context;
+use super::ffi::{self, Failure, Message, Queue};
+use super::options::ClientOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{self, RecordBlock, RecordRef, Span};
+
+/// Bytes of records that wait in the queues of all partitions of a client.
+const QUEUED_BYTES: usize = 32 << 20;
+/// Between two looks at whether the client is still needed.
+const EVENTS: Duration = Duration::from_millis(100);
+
+/// A client that reads partitions.
+pub struct Consumer {
+    shared: Arc<Shared>,
+    events: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    client: BaseConsumer<Context>,
+    options: ClientOptions,
+    over: AtomicBool,
+}
+
+/// One partition of a topic, read in order.
+pub struct Feed {
+    queue: Queue,
+    consumer: Arc<Consumer>,
+    topic: String,
+    partition: i32,
+    next: i64,
+    /// A record that came already and is for a later block: it is past `until`, or of another leader.
+    held: Option<Held>,
+}
+
+struct Held {
+    record: RecordBlock,
+    offset: i64,
+}
+
+impl Consumer {
+    /// A client that will read about `partitions` partitions.
+    ///
+    /// # Errors
+    /// A `ConfigError` that names the option that librdkafka rejects.
+    pub fn new(options: &ClientOptions, partitions: usize) -> Result<Arc<Self>> {
+        let queued = (QUEUED_BYTES / partitions.max(1)).max(1 << 20) >> 10;
+        let defaults = [
+            ("isolation.level", "read_committed"),
+            ("check.crcs", "true"),
+            // Read ahead by bytes, not by number, and look again soon after a queue was full.
+            ("queued.min.messages", "1000000"),
+            ("queued.max.messages.kbytes", &queued.to_string()),
+            ("fetch.queue.backoff.ms", "5"),
+            ("fetch.wait.max.ms", "100"),
+            ("topic.metadata.refresh.interval.ms", "30000"),
+        ];
+        let decided = [
+            ("group.id", "kappa"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("enable.partition.eof", "true"),
+        ];
+        let context = Context::new(options.tokens());
+        let client =
+            options.client(&defaults, &decided).create_with_context(context).map_err(|error| options.rejected(&error))?;
+        let shared = Arc::new(Shared { client, options: options.clone(), over: AtomicBool::new(false) });
+        let served = shared.clone();
+        let events = std::thread::Builder::new()
+            .name("kappa-kafka-events".into())
+            .spawn(move || served.serve_events())
+            .map_err(|e| Error::internal(format!("start a thread: {e}")))?;
+        Ok(Arc::new(Self { shared, events: Some(events) }))
+    }
+
+    /// Begins to read a partition at an offset.
+    /// `leader_epoch` is that of the record before `at`: if the log was cut there since, reading fails.
+    pub fn feed(self: &Arc<Self>, topic: &str, partition: i32, at: i64, leader_epoch: Option<i32>) -> Result<Feed> {
+        let client = &self.shared.client;
+        let failed = |what: String| Error::new(ErrorKind::Unavailable, "kafka", format!("begin to read topic {topic}: {what}"));
+        let queue = Queue::of_partition(client.client().native_client(), topic, partition)
+            .ok_or_else(|| failed("the partition has no queue".to_owned()))?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(at)).map_err(|e| failed(e.to_string()))?;
+        leader_epoch.into_iter().for_each(|epoch| ffi::set_leader_epoch(&mut list, epoch));
+        client.incremental_assign(&list).map_err(|e| failed(e.to_string()))?;
+        Ok(Feed { queue, consumer: self.clone(), topic: topic.to_owned(), partition, next: at, held: None })
+    }
+}
+
+impl Shared {
+    /// Serves what is not a record: errors of connections, tokens to renew.
+    fn serve_events(&self) {
+        while !self.over.load(Relaxed) {
+            // Errors are noted by the context; partitions report their own in their queues.
+            let _ = self.client.poll(EVENTS);
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Relaxed);
+        if let Some(events) = self.events.take() {
+            let _ = events.join();
+        }
+    }
+}
+
+impl Feed {
+    /// Replaces the content of `block` by the next records, about `max_bytes` of them, none at or past `until`. Never waits.
+    ///
+    /// # Errors
+    /// The topic is gone, its records from here on are gone, or it cannot be read any more. What passes is waited out.
+    pub fn poll(&mut self, block: &mut RecordBlock, max_bytes: usize, until: Option<i64>) -> Result<()> {
+        block.clear();
+        block.partition = message::Partition(self.partition);
+        if let Some(held) = self.held.take_if(|held| until.is_none_or(|until| held.offset < until)) {
+            self.next = held.offset + 1;
+            *block = held.record;
+        }
+        let mut failure = None;
+        if self.held.is_none() {
+            let (next, held, partition) = (&mut self.next, &mut self.held, self.partition);
+            let mut take = |message: &Message<'_>| {
+                if let Some(found) = message.failure() {
+                    if message.is_end() {
+                        *next = (*next).max(message.offset());
+                        return true;
+                    }
+                    failure = Some((found, message.offset()));
+                    return false;
+                }
+                let (offset, epoch) = (message.offset(), message.leader_epoch());
+                let of_another = !block.is_empty() && block.leader_epoch != epoch;
+                if of_another || until.is_some_and(|until| offset >= until) {
+                    let mut record = RecordBlock { partition: message::Partition(partition), ..RecordBlock::default() };
+                    append(&mut record, message);
+                    record.leader_epoch = epoch;
+                    *held = Some(Held { record, offset });
+                    return false;
+                }
+                append(block, message);
+                block.leader_epoch = epoch;
+                *next = offset + 1;
+                block.data.len() < max_bytes
+            };
+            self.queue.drain(self.consumer.shared.client.client().native_client(), &mut take);
+        }
+        if let (Some(held), Some(until)) = (&self.held, until)
+            && held.offset >= until
+        {
+            // Up to there nothing is left.
+            self.next = self.next.max(until);
+        }
+        block.next_offset = message::Offset(self.next);
+        match failure {
+            Some((failure, offset)) => self.failed(&failure, offset),
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&self, failure: &Failure, offset: i64) -> Result<()> {
+        let text = self.consumer.shared.options.scrub(&failure.text);
+        let error = match failure.code {
+            Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
+                let message = format!("the records of topic {} from offset {} on are gone: {text}", self.topic, self.next);
+                Error::refused("retention_gap", message)
+                    .hint("they were deleted before they were read: reprocess what is left into a new table, and give the topic a longer retention")
+            }
+            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+                Error::refused("topic_gone", format!("topic {} cannot be read any more: {text}", self.topic))
+                    .hint("it was deleted; a topic that is made again under its name is another one")
+            }
+            Code::TopicAuthorizationFailed => Error::config("not_authorized", format!("read topic {}: {text}", self.topic))
+                .hint("the cluster must allow this user to read the topic"),
+            Code::BadMessage | Code::InvalidMessage | Code::BadCompression => {
+                Error::corruption("record", format!("a batch of topic {} is damaged: {text}", self.topic))
+                    .hint("the cluster sent bytes that are not what was written: look at the broker's disks")
+            }
+            // Connections come back; the client tries until they do.
+            _ => return Ok(()),
+        };
+        Err(error.with("partition", self.partition).with("offset", if offset >= 0 { offset } else { self.next }))
+    }
+}
+
+/// Copies a record into a block.
+fn append(block: &mut RecordBlock, message: &Message<'_>) {
+    let key = put(&mut block.data, message.key());
+    let value = put(&mut block.data, message.payload());
+    let headers = put_headers(&mut block.data, message);
+    block.records.push(RecordRef { offset: message.offset(), timestamp: message.timestamp(), key, value, headers });
+}
+
+fn put(data: &mut Vec<u8>, bytes: Option<&[u8]>) -> Span {
+    match bytes {
+        None => Span::NULL,
+        Some(bytes) => {
+            let start = data.len();
+            data.extend_from_slice(bytes);
+            Span::new(start, bytes.len())
+        }
+    }
+}
+
+/// Headers in Kafka's wire form: the count, then the names and values. The count is known last: one byte is left for it,
+/// which is enough for 63 headers.
+fn put_headers(data: &mut Vec<u8>, message: &Message<'_>) -> Span {
+    let start = data.len();
+    data.push(0);
+    let count = message.headers(|name, value| {
+        put_varint(name.len() as i64, data);
+        data.extend_from_slice(name);
+        put_varint(value.map_or(-1, |value| value.len() as i64), data);
+        data.extend_from_slice(value.unwrap_or_default());
+    });
+    match count {
+        Some(count @ 0..64) => data[start] = (count << 1) as u8,
+        Some(count) => {
+            let mut longer = Vec::new();
+            put_varint(count as i64, &mut longer);
+            data.splice(start..=start, longer);
+        }
+        None => {}
+    }
+    Span::new(start, data.len() - start)
+}
+
+/// A zigzag varint, as in protocol buffers.
+fn put_varint(value: i64, out: &mut Vec<u8>) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}

@@ -1,0 +1,67 @@
+//! What librdkafka calls back for: errors of the connection, and tokens.
+
+use std::sync::{Arc, Mutex};
+
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+
+/// A token for SASL OAUTHBEARER.
+#[derive(Clone)]
+pub struct Token {
+    /// The token itself.
+    pub token: String,
+    /// The principal it stands for.
+    pub principal: String,
+    /// When it ends, milliseconds since 1970 UTC.
+    pub lifetime_ms: i64,
+}
+
+/// Makes tokens. It is called from a thread of the client's whenever a token is needed; its errors are shown.
+pub type TokenProvider = Arc<dyn Fn() -> std::result::Result<Token, String> + Send + Sync>;
+
+/// What the callbacks of one client share.
+pub(super) struct Context {
+    tokens: Option<TokenProvider>,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Context {
+    pub fn new(tokens: Option<TokenProvider>) -> Self {
+        Self { tokens, last_error: Mutex::new(None) }
+    }
+
+    /// The last thing that went wrong with the connection: why a request timed out.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, text: String) {
+        *self.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(text);
+    }
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // What matters of it comes as an error too; but for the reason that a login failed.
+        if facility == "FAIL" && (level as i32) <= RDKafkaLogLevel::Error as i32 {
+            self.note(message.to_owned());
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if reason.is_empty() { self.note(error.to_string()) } else { self.note(reason.to_owned()) }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens =
+            self.tokens.as_ref().ok_or("OAUTHBEARER needs a token: give a provider, or set kafka.sasl.oauthbearer.method")?;
+        let Token { token, principal, lifetime_ms } = tokens()?;
+        Ok(OAuthToken { token, principal_name: principal, lifetime_ms })
+    }
+}
+
+impl ConsumerContext for Context {}

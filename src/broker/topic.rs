@@ -1,0 +1,201 @@
+//! A topic as it is now: its identity, its partitions, where they begin and end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::Context;
+use super::failure::request_failed;
+use super::ffi::{self, Failure};
+use super::options::ClientOptions;
+use crate::error::{Error, Result};
+
+/// How long a request may take, retries of the client's included.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The name under which requests are made that need a group's; nothing is ever committed to it.
+const NO_GROUP: &str = "kappa";
+
+/// Where a partition begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The first offset that is still there.
+    pub start: i64,
+    /// The offset after the last record that can be read: of committed ones, unless `kafka.isolation.level` says otherwise.
+    pub end: i64,
+    /// The epoch of its leader; −1 if the cluster does not tell.
+    pub leader_epoch: i32,
+}
+
+/// Asks about one topic.
+pub struct TopicClient {
+    client: BaseConsumer<Context>,
+    options: ClientOptions,
+    topic: String,
+    group: String,
+}
+
+impl TopicClient {
+    /// For a topic of a cluster. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// A `ConfigError` that names the option that librdkafka rejects.
+    pub fn new(options: &ClientOptions, topic: &str) -> Result<Self> {
+        Self::in_group(options, topic, NO_GROUP)
+    }
+
+    /// For a topic, as a consumer group.
+    pub fn in_group(options: &ClientOptions, topic: &str, group: &str) -> Result<Self> {
+        let decided = [("group.id", group), ("enable.auto.commit", "false"), ("auto.offset.reset", "error")];
+        let context = Context::new(options.tokens());
+        let config = options.client(&[("isolation.level", "read_committed")], &decided);
+        let client = config.create_with_context(context).map_err(|error| options.rejected(&error))?;
+        Ok(Self { client, options: options.clone(), topic: topic.to_owned(), group: group.to_owned() })
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The consumer group it was made for.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Commits offsets to the group, without waiting and without saying whether it worked.
+    pub fn commit(&self, offsets: impl Iterator<Item = (i32, i64)>) {
+        let mut list = TopicPartitionList::new();
+        offsets.for_each(|(partition, offset)| {
+            drop(list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)));
+        });
+        if list.count() > 0 {
+            let _ = self.client.commit(&list, CommitMode::Async);
+        }
+        while self.client.poll(Duration::ZERO).is_some() {}
+    }
+
+    /// The identity of the topic, and its partitions.
+    pub fn describe(&self) -> Result<(String, Vec<i32>)> {
+        let doing = format!("describe topic {}", self.topic);
+        match self.request(&doing, |client| ffi::describe_topic(client.client().native_client(), &self.topic, TIMEOUT)) {
+            Ok(found) => Ok((found.id, found.partitions)),
+            Err(error) if error.code() == "unknown_topic" => Err(self.with_near_names(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The topic's configuration, as the cluster has it.
+    pub fn configuration(&self) -> Result<BTreeMap<String, String>> {
+        let doing = format!("read the configuration of topic {}", self.topic);
+        self.request(&doing, |client| ffi::topic_configs(client.client().native_client(), &self.topic, TIMEOUT))
+    }
+
+    /// Where these partitions begin and end.
+    pub fn extents(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Extent>> {
+        let starts = self.offsets(partitions.iter().map(|partition| (*partition, Offset::Beginning)))?;
+        let ends = self.offsets(partitions.iter().map(|partition| (*partition, Offset::End)))?;
+        let epochs = ffi::leader_epochs(&ends);
+        let number = |list: &TopicPartitionList| -> Result<BTreeMap<i32, i64>> {
+            list.elements()
+                .iter()
+                .map(|element| Ok((element.partition(), self.known(element.offset(), element.partition())?)))
+                .collect()
+        };
+        let (starts, ends) = (number(&starts)?, number(&ends)?);
+        let extent = |(partition, start): (i32, i64)| {
+            let end = ends.get(&partition).copied().unwrap_or(start).max(start);
+            (partition, Extent { start, end, leader_epoch: epochs.get(&partition).copied().unwrap_or(-1) })
+        };
+        Ok(starts.into_iter().map(extent).collect())
+    }
+
+    /// For each partition the first offset whose record has this timestamp (milliseconds since 1970 UTC) or a later one.
+    /// `None` if there is no such record.
+    pub fn offset_at(&self, partition: i32, timestamp: i64) -> Result<Option<i64>> {
+        // Negative numbers mean other things to the protocol.
+        let found = self.offsets(std::iter::once((partition, Offset::Offset(timestamp.max(0)))))?;
+        Ok(found.elements().first().and_then(|element| match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }))
+    }
+
+    /// What a consumer group has committed, for the partitions for which it has.
+    pub fn committed(&self, group: &str, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
+        let client = Self::in_group(&self.options, &self.topic, group)?;
+        let mut list = TopicPartitionList::new();
+        partitions.iter().for_each(|partition| drop(list.add_partition(&self.topic, *partition)));
+        let doing = format!("read the offsets of group {group} for topic {}", self.topic);
+        let found = client.request(&doing, |client| {
+            let found = client.committed_offsets(list.clone(), TIMEOUT).map_err(|error| Failure::from(&error))?;
+            check(&found)?;
+            Ok(found)
+        })?;
+        let offset = |(partition, offset): (i32, Offset)| {
+            if let Offset::Offset(offset) = offset { Some((partition, offset)) } else { None }
+        };
+        Ok(found.elements().iter().map(|element| (element.partition(), element.offset())).filter_map(offset).collect())
+    }
+
+    fn offsets(&self, wanted: impl Iterator<Item = (i32, Offset)>) -> Result<TopicPartitionList> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in wanted {
+            list.add_partition_offset(&self.topic, partition, offset)
+                .map_err(|error| Error::internal(format!("ask for offset {offset:?}: {error}")))?;
+        }
+        if list.count() == 0 {
+            return Ok(list);
+        }
+        let doing = format!("read the offsets of topic {}", self.topic);
+        self.request(&doing, |client| {
+            let found = client.offsets_for_times(list.clone(), TIMEOUT).map_err(|error| Failure::from(&error))?;
+            check(&found)?;
+            Ok(found)
+        })
+    }
+
+    fn known(&self, offset: Offset, partition: i32) -> Result<i64> {
+        match offset {
+            Offset::Offset(offset) => Ok(offset),
+            other => Err(Error::internal(format!("the cluster gave {other:?} as an offset of topic {}", self.topic))
+                .with("partition", partition)),
+        }
+    }
+
+    /// Makes a request; callbacks, such as those for tokens, are served before it.
+    fn request<T>(&self, doing: &str, ask: impl Fn(&BaseConsumer<Context>) -> Result<T, Failure>) -> Result<T> {
+        while self.client.poll(Duration::ZERO).is_some() {}
+        ask(&self.client).map_err(|failure| {
+            // Why it failed may be waiting to be told.
+            while self.client.poll(Duration::from_millis(10)).is_some() {}
+            request_failed(doing, &failure, self.client.context().last_error(), &self.options)
+        })
+    }
+
+    fn with_near_names(&self, error: Error) -> Error {
+        let Ok(metadata) = self.client.fetch_metadata(None, TIMEOUT) else { return error };
+        let mut names: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
+        names.retain(|name| !name.starts_with("__"));
+        names.sort_unstable();
+        let list = if names.is_empty() { "none".to_owned() } else { names.into_iter().take(20).collect::<Vec<_>>().join(", ") };
+        Error::config("unknown_topic", format!("there is no topic {:?}", self.topic))
+            .with("bootstrap", self.options.bootstrap())
+            .hint(format!("topics there: {list}"))
+    }
+}
+
+/// The first error of a single partition.
+fn check(list: &TopicPartitionList) -> Result<(), Failure> {
+    let error = list.elements().iter().find_map(|element| element.error().err());
+    error.map_or(Ok(()), |error: KafkaError| {
+        let mut failure = Failure::from(&error);
+        if failure.code == RDKafkaErrorCode::UnknownPartition {
+            failure.code = RDKafkaErrorCode::UnknownTopicOrPartition;
+        }
+        Err(failure)
+    })
+}

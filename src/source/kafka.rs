@@ -1,0 +1,129 @@
+//! A topic of a Kafka cluster as a source.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{LogSource, PartitionExtent, PartitionReader};
+use crate::broker::{ClientOptions, Consumer, Extent, Feed, TopicClient};
+use crate::error::{Error, Result};
+use crate::message::{Offset, Partition, RecordBlock};
+
+/// A topic, asked about by one client and read by several.
+pub struct KafkaSource {
+    options: ClientOptions,
+    topic: TopicClient,
+    id: String,
+    partitions: usize,
+    /// Clients that read, made when they are needed. Each has a thread of its own for each broker: as many of them as
+    /// there are workers keep the workers busy.
+    consumers: Mutex<Vec<Option<Arc<Consumer>>>>,
+    /// Commits to the group that others watch.
+    publisher: Mutex<Option<TopicClient>>,
+}
+
+impl KafkaSource {
+    /// The topic of this name. It will be read by `threads` workers. The error for an unknown one names those there are.
+    pub fn open(options: ClientOptions, topic: &str, threads: usize) -> Result<Self> {
+        let topic = TopicClient::new(&options, topic)?;
+        let (id, partitions) = topic.describe()?;
+        let clients = threads.clamp(1, partitions.len().max(1));
+        let consumers = Mutex::new((0..clients).map(|_| None).collect());
+        Ok(Self { options, topic, id, partitions: partitions.len(), consumers, publisher: Mutex::new(None) })
+    }
+
+    fn consumer(&self, partition: Partition) -> Result<Arc<Consumer>> {
+        let mut consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner);
+        let clients = consumers.len();
+        let Some(slot) = consumers.get_mut(partition.0.unsigned_abs() as usize % clients) else {
+            return Err(Error::internal("a source without clients"));
+        };
+        match slot {
+            Some(consumer) => Ok(consumer.clone()),
+            None => Ok(slot.insert(Consumer::new(&self.options, self.partitions.div_ceil(clients))?).clone()),
+        }
+    }
+
+    /// The partitions there are now, if this is still the topic that was opened.
+    fn current(&self) -> Result<Vec<i32>> {
+        let (id, partitions) = self.topic.describe()?;
+        if id == self.id {
+            return Ok(partitions);
+        }
+        Err(Error::refused("topic_recreated", format!("topic {} was deleted and made again", self.topic.topic()))
+            .with("before", &self.id)
+            .with("now", id)
+            .hint("its offsets mean other records now: reprocess it into a new table"))
+    }
+
+    fn extent(&self, partition: Partition) -> Result<Extent> {
+        let extents = self.topic.extents(&[partition.0])?;
+        extents.get(&partition.0).copied().ok_or_else(|| {
+            Error::refused("partition_gone", format!("topic {} has no partition {partition}", self.topic.topic()))
+        })
+    }
+}
+
+impl LogSource for KafkaSource {
+    fn topic_id(&self) -> &str {
+        &self.id
+    }
+
+    fn partitions(&self) -> Result<Vec<PartitionExtent>> {
+        let extents = self.topic.extents(&self.current()?)?;
+        let extent = |(partition, extent): (i32, Extent)| PartitionExtent {
+            partition: Partition(partition),
+            start: Offset(extent.start),
+            end: Offset(extent.end),
+            leader_epoch: extent.leader_epoch,
+            bytes: 0,
+        };
+        Ok(extents.into_iter().map(extent).collect())
+    }
+
+    fn offset_at(&self, partition: Partition, timestamp: i64) -> Result<Offset> {
+        // The end first: what is written between the two questions lies behind it.
+        let end = self.extent(partition)?.end;
+        Ok(Offset(self.topic.offset_at(partition.0, timestamp)?.unwrap_or(end)))
+    }
+
+    fn verify(&self) -> Result<()> {
+        self.current().map(drop)
+    }
+
+    fn committed(&self, group: &str) -> Result<BTreeMap<Partition, Offset>> {
+        let committed = self.topic.committed(group, &self.current()?)?;
+        Ok(committed.into_iter().map(|(partition, offset)| (Partition(partition), Offset(offset))).collect())
+    }
+
+    fn publish(&self, group: &str, positions: &BTreeMap<Partition, Offset>) {
+        let mut publisher = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+        if publisher.as_ref().is_none_or(|publisher| publisher.group() != group) {
+            *publisher = TopicClient::in_group(&self.options, self.topic.topic(), group).ok();
+        }
+        if let Some(publisher) = publisher.as_ref() {
+            publisher.commit(positions.iter().map(|(partition, offset)| (partition.0, offset.0)));
+        }
+    }
+
+    fn not_replayable(&self) -> Result<Option<String>> {
+        let policy = self.topic.configuration()?.remove("cleanup.policy").unwrap_or_default();
+        let compacted = policy.split(',').any(|policy| policy.trim() == "compact");
+        Ok(compacted
+            .then(|| format!("it is compacted (cleanup.policy={policy}): the cluster removes records that newer ones replace")))
+    }
+
+    fn open(&self, partition: Partition, at: Offset, leader_epoch: Option<i32>) -> Result<Box<dyn PartitionReader>> {
+        let extent = self.extent(partition)?;
+        if at.0 < extent.start || at.0 > extent.end {
+            let message = format!("topic {} holds offsets {} to {}, not {at}", self.topic.topic(), extent.start, extent.end);
+            return Err(Error::refused("offset_out_of_range", message).with("partition", partition));
+        }
+        Ok(Box::new(self.consumer(partition)?.feed(self.topic.topic(), partition.0, at.0, leader_epoch)?))
+    }
+}
+
+impl PartitionReader for Feed {
+    fn poll(&mut self, block: &mut RecordBlock, max_bytes: usize, until: Option<Offset>) -> Result<()> {
+        Feed::poll(self, block, max_bytes, until.map(|until| until.0))
+    }
+}
