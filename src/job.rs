@@ -190,6 +190,7 @@ fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &
         late: counts.late_kept + counts.late_dropped,
         bad: counts.bad,
         below_floor: counts.below_floor,
+        lost: manifest.sources.iter().flat_map(|source| source.partitions.values()).map(|partition| partition.lost).sum(),
         events: watched.events_read(),
         seconds: began.elapsed().as_secs_f64(),
         watermark_ms: manifest.visible_ms,

@@ -209,6 +209,7 @@ class Job:
         parallelism: int | None = None,
         memory: str | int = "512MiB",
         checkpoint_interval: Duration = "10s",
+        max_bytes_per_second: str | int | None = None,
         replace: bool = False,
         take_over: bool = False,
         allow_gaps: bool = False,
@@ -238,6 +239,7 @@ class Job:
             parallelism=parallelism,
             memory=memory,
             checkpoint_interval=checkpoint_interval,
+            max_bytes_per_second=max_bytes_per_second,
             replace=replace,
             take_over=take_over,
             allow_gaps=allow_gaps,
@@ -256,6 +258,7 @@ class Job:
         parallelism: int | None = None,
         memory: str | int = "512MiB",
         checkpoint_interval: Duration = "10s",
+        max_bytes_per_second: str | int | None = None,
         replace: bool = False,
         take_over: bool = False,
         allow_gaps: bool = False,
@@ -269,7 +272,9 @@ class Job:
         later goes on from there. `progress`: on a terminal and in a notebook unless `False`.
 
         `from_` and `until` are positions in the log (the beginning, the head as it is now, or those the table was
-        started with), `follow` goes on after the head is reached. `replace` starts a table
+        started with); `from_="group:NAME"` begins where a consumer group of a Kafka cluster is.
+        `max_bytes_per_second` (a size such as `"50MiB"`) bounds how fast records are read, so that a replay leaves the
+        log's caches to its other readers, `follow` goes on after the head is reached. `replace` starts a table
         anew, `take_over` ignores a stopped process's lock, `allow_gaps` goes on where the log lost records, and `force`
         lifts the refusals that name it. `config` overrides settings, for example `{"log.url": "file:///data/log"}`.
 
@@ -294,6 +299,7 @@ class Job:
             parallelism=parallelism,
             memory=memory,
             checkpoint_interval=checkpoint_interval,
+            max_bytes_per_second=max_bytes_per_second,
             replace=replace,
             take_over=take_over,
             allow_gaps=allow_gaps,

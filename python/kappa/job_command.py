@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     job = parser.add_argument_group("job")
     job.add_argument("--mode", choices=["live", "reprocess"], help="go on where the table stands, or build it from the log")
     job.add_argument("--output-table", metavar="[NAME=]TABLE", action="append", help="where the result goes; once per output")
-    job.add_argument("--from", dest="from_", metavar="POSITION", help="earliest, head, a time, 24h (ago), PARTITION:OFFSET,…")
-    job.add_argument("--until", metavar="POSITION", help="head (as it is now; the default), a time, PARTITION:OFFSET,…")
+    job.add_argument("--from", dest="from_", metavar="POSITION", help="earliest, head, a time, 24h (ago), group:NAME, P:OFFSET,…")
+    job.add_argument("--until", metavar="POSITION", help="head (as it is now; the default), a time, P:OFFSET,…")
     job.add_argument("--follow", action="store_true", help="go on live once a reprocess has reached the head")
     job.add_argument("--replace", action="store_true", help="discard what the table holds and start again")
     job.add_argument("--take-over", action="store_true", help="ignore the lock of a process that is stopped")
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     job.add_argument("--parallelism", type=int, metavar="N", help="worker threads (the number of cores)")
     job.add_argument("--memory", default="512MiB", metavar="SIZE", help="budget for state (512MiB)")
     job.add_argument("--checkpoint-interval", default="10s", metavar="DURATION", help="time between checkpoints (10s)")
+    job.add_argument("--max-bytes-per-second", metavar="SIZE", help="read no faster than this, for the log's other readers")
     show = parser.add_argument_group("instead of a run")
     show.add_argument("--explain", action="store_true", help="print the plan and exit")
     show.add_argument("--check", action="store_true", help="list what is unsafe to replay; exit status 1 if anything is")
@@ -112,6 +113,7 @@ def execute(job: Job, args: argparse.Namespace) -> Outcome:
             parallelism=args.parallelism,
             memory=args.memory,
             checkpoint_interval=args.checkpoint_interval,
+            max_bytes_per_second=args.max_bytes_per_second,
             replace=args.replace,
             take_over=args.take_over,
             allow_gaps=args.allow_gaps,

@@ -69,6 +69,8 @@ class Wording:
             parts.append(f"{percent(event['fraction'])} of head")
         elif event["lag"] is not None:
             parts.append(f"{words.count(event['lag'], 'event')} behind the head")
+        if event.get("retention") is not None:
+            parts.append(f"retention {event['retention']:.0%} away")
         if event["seconds_left"] is not None:
             parts.append(f"about {words.duration(max(1, round(event['seconds_left'])))} left")
         return ", ".join(parts)
@@ -259,6 +261,8 @@ def _facts(event: Event) -> str:
     facts.append(words.rate(event["rate"]))
     if event["event_time_ms"] is not None:
         facts.append(f"at {words.utc(event['event_time_ms'])[:10]}")
+    if event.get("retention") is not None:
+        facts.append(f"retention {event['retention']:.0%} away")
     if event["seconds_left"] is not None:
         facts.append(f"{words.duration(max(1, round(event['seconds_left'])))} left")
     return "  ".join(facts)

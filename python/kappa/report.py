@@ -38,6 +38,7 @@ class RunReport:
     checkpoints: int
     version: str = ""
     position: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    lost: int = 0
     peak_memory_bytes: int = 0
 
     @classmethod
@@ -63,7 +64,8 @@ class RunReport:
         ...     below_floor=0, events=9, seconds=1.0, watermark=None, checkpoints=1).left_out()
         ['3 bad records are not in the tables']
         """
-        counts = ((self.bad, "bad record"), (self.below_floor, "record below --from's time"))
+        gone = "record that was deleted before it was read"
+        counts = ((self.bad, "bad record"), (self.below_floor, "record below --from's time"), (self.lost, gone))
         forms = [(n, what, what.replace("record", "records")) for n, what in counts if n]
         return [f"{words.count(n, one, many)} {'is' if n == 1 else 'are'} not in the tables" for n, one, many in forms]
 
@@ -77,6 +79,7 @@ class RunReport:
             *((table, words.count(rows, "row")) for table, rows in self.tables.items()),
             ("outcome", self.outcome),
             ("read", f"{words.count(self.read, 'event')}: {account}"),
+            *([("lost", f"{words.count(self.lost, 'event')} deleted before it was read")] if self.lost else []),
             ("late", words.count(self.late, "event")),
             ("this run", f"{words.count(self.events, 'event')} in {words.duration(self.seconds)}{speed}"),
             ("watermark", watermark),

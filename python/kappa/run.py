@@ -43,6 +43,7 @@ class RunStatus:
     fraction: float | None = None
     seconds_left: float | None = None
     lag: int | None = None
+    retention: float | None = None
     event_time: datetime | None = None
     watermark: datetime | None = None
     checkpoint: int | None = None
@@ -61,6 +62,7 @@ class RunStatus:
                 fraction=event["fraction"],
                 seconds_left=event["seconds_left"],
                 lag=event["lag"],
+                retention=event["retention"],
                 event_time=words.instant(event["event_time_ms"]),
                 watermark=words.instant(event["watermark_ms"]),
             )
@@ -78,6 +80,8 @@ class RunStatus:
             parts.append(f"{self.fraction:.0%}")
         if self.lag is not None:
             parts.append(f"{words.count(self.lag, 'event')} behind")
+        if self.retention is not None:
+            parts.append(f"retention {self.retention:.0%} away")
         return ", ".join(parts)
 
 
@@ -195,6 +199,7 @@ def engine_options(
     parallelism: int | None,
     memory: str | int,
     checkpoint_interval: Duration,
+    max_bytes_per_second: str | int | None = None,
     **flags: bool,
 ) -> dict[str, Any]:
     """The arguments of `Job.run` as the engine takes them."""
@@ -212,6 +217,7 @@ def engine_options(
         "parallelism": parallelism,
         "memory_bytes": size_bytes(memory, "memory"),
         "checkpoint_interval_ms": duration_ms(checkpoint_interval, "checkpoint_interval"),
+        "max_bytes_per_second": None if max_bytes_per_second is None else size_bytes(max_bytes_per_second, "max_bytes_per_second"),
         **flags,
     }
 

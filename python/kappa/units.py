@@ -12,7 +12,8 @@ Duration: TypeAlias = str | timedelta
 """`"200ms"`, `"30s"`, `"15m"`, `"24h"`, `"7d"`, `"1w"`, or a `timedelta`."""
 
 Position: TypeAlias = str | datetime | timedelta
-"""A place in the log: `"earliest"`, `"head"`, an ISO 8601 time, `"24h"` (ago), or `"0:123,1:456"` (partition:offset)."""
+"""A place in the log: `"earliest"`, `"head"`, an ISO 8601 time, `"24h"` (ago), `"group:NAME"` (where a
+consumer group is), or `"0:123,1:456"` (partition:offset)."""
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _SIZES = {"": 1, "b": 1, "kb": 1000, "kib": 1 << 10, "mb": 1000**2, "mib": 1 << 20, "gb": 1000**3, "gib": 1 << 30}
@@ -71,7 +72,7 @@ def position(value: Position, what: str) -> str:
         return text
     if re.fullmatch(r"(\d+(ms|s|m|h|d|w))+", text):
         return f"{duration_ms(text, what)}ms"
-    if re.fullmatch(r"\d+:\d+(,\d+:\d+)*", text):
+    if re.fullmatch(r"\d+:\d+(,\d+:\d+)*", text) or re.fullmatch(r"group:.+", text):
         return text
     try:
         parsed = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))

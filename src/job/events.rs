@@ -155,6 +155,8 @@ pub struct Report {
     pub bad: u64,
     /// Records below the domain's event-time floor.
     pub below_floor: u64,
+    /// Records that were deleted from the log before they were read: `--allow-gaps` went on without them.
+    pub lost: u64,
     /// Records read in this run.
     pub events: u64,
     /// How long this run took.

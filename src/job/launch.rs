@@ -21,6 +21,7 @@ use crate::runtime::align::Aligner;
 use crate::runtime::channel::{Wakers, edge};
 use crate::runtime::decode::SourceDecoder;
 use crate::runtime::partition::{BATCH_RECORDS, PartitionTask};
+use crate::runtime::rate_limit::RateLimit;
 use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
 use crate::runtime::task::{Limits, Links, Worker};
 use crate::sink::StagingWriter;
@@ -62,6 +63,7 @@ pub fn launch(prepared: &Prepared, version: OwnedVersion, options: &RunOptions, 
     links.reverse();
     let watched = Arc::new(WatchList::new(prepared, manifest)?);
     let bounds = source_bounds(prepared)?;
+    let rate = options.max_bytes_per_second.map(|bytes| Arc::new(RateLimit::new(bytes)));
     let mut commands = Vec::new();
     let mut built = Vec::new();
     for index in 0..workers {
@@ -81,6 +83,7 @@ pub fn launch(prepared: &Prepared, version: OwnedVersion, options: &RunOptions, 
             reports: reports.clone(),
             wakers: wakers.clone(),
             limits: limits(options.memory_bytes, workers),
+            rate: rate.clone(),
         });
     }
     let handles = spawn(built, &commands)?;

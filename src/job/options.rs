@@ -46,6 +46,9 @@ pub struct RunOptions {
     /// The longest time between two checkpoints while records come.
     #[serde(default = "default_interval")]
     pub checkpoint_interval_ms: u64,
+    /// Bytes of records that are read a second, at most.
+    #[serde(default)]
+    pub max_bytes_per_second: Option<u64>,
     /// Records decoded at a time, 8192 by default. It changes speed and nothing else.
     #[serde(default)]
     pub batch_records: Option<usize>,

@@ -20,16 +20,18 @@ impl Settings {
         detached(py, || config::Settings::resolve(&overrides, config_file.as_deref())).map(Self)
     }
 
-    /// The settings in force, by name.
-    fn to_dict(&self) -> BTreeMap<&str, &str> {
+    /// The settings in force, by name. Secrets are not in it.
+    fn to_dict(&self) -> BTreeMap<String, &str> {
         let settings = &self.0;
-        BTreeMap::from([
+        let fixed = [
             ("log.url", settings.log_url.as_str()),
             ("catalog.url", &settings.catalog_url),
             ("catalog.name", &settings.catalog_name),
             ("catalog.namespace", &settings.catalog_namespace),
             ("warehouse", &settings.warehouse),
             ("checkpoints", &settings.checkpoints),
-        ])
+        ];
+        let fixed = fixed.into_iter().map(|(name, value)| (name.to_owned(), value));
+        fixed.chain(settings.kafka.shown().map(|(name, value)| (format!("kafka.{name}"), value))).collect()
     }
 }

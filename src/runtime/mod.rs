@@ -5,4 +5,5 @@ pub mod channel;
 pub mod decode;
 pub mod partition;
 pub mod pipeline;
+pub mod rate_limit;
 pub mod task;

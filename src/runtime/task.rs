@@ -15,6 +15,7 @@ use super::channel::{Message, Outbox, Wakers};
 use super::decode::SourceDecoder;
 use super::partition::PartitionTask;
 use super::pipeline::{Pipeline, Pressure};
+use super::rate_limit::RateLimit;
 use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::protocol::checkpoint::{Ack, Command, PartitionAck, Report};
@@ -90,6 +91,8 @@ pub struct Worker {
     pub wakers: Wakers,
     /// Of memory.
     pub limits: Limits,
+    /// Of reading, if there is one.
+    pub rate: Option<Arc<RateLimit>>,
 }
 
 /// What a running worker keeps besides.
@@ -282,8 +285,15 @@ impl Worker {
     }
 
     fn read_partition(&mut self, turn: usize) -> Result<bool> {
+        if self.rate.as_ref().is_some_and(|rate| !rate.is_open()) {
+            return Ok(false);
+        }
         let task = &mut self.partitions[turn];
         let Some((block, range)) = task.fetch()? else { return Ok(false) };
+        if let Some(rate) = &self.rate {
+            // Of a block that is worked on in parts, each pays its share.
+            rate.take(block.data.len() * range.len() / block.len().max(1));
+        }
         let (source, partition, done) = (task.source, task.partition.0, range.end);
         let decoded = self.decoders[source].decode(&block, range, &mut task.time, &mut task.counts)?;
         task.advance(block, done);
