@@ -8,7 +8,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup wheel demo test test-rust test-python test-interpreters check format bench clean
+.PHONY: help setup kafka wheel demo demo-kafka test test-rust test-python test-interpreters check format bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -17,19 +17,25 @@ setup: ## system packages and the virtual environment
 	@tools/system.sh
 	@PYTHON=$(PYTHON) tools/venv.sh
 
+kafka: setup
+	@tools/kafka.sh
+
 wheel: setup ## build the wheel (or take it from the cache) and install it in .venv
 	@tools/install.sh
 
 demo: wheel ## 5 million payments, one job, checked row by row against DuckDB
 	@tools/demo.sh
 
+demo-kafka: wheel kafka ## the same from a real Kafka broker, which it starts and stops
+	@tools/demo_kafka.sh
+
 test: check test-rust test-python test-interpreters ## lints and all tests
 
 test-rust: setup
 	@tools/cargo.sh test --release
 
-test-python: wheel
-	KAPPA_KAFKA_CLASSPATH="$${KAPPA_KAFKA_CLASSPATH:-$$(tests/kafka/classpath.sh)}" $(VENV)/python -m pytest
+test-python: wheel kafka
+	$(VENV)/python -m pytest
 
 test-interpreters: wheel
 	@tools/interpreters.sh
@@ -51,4 +57,4 @@ bench: wheel ## a table of speeds, beside DuckDB and Polars
 	@tools/bench.sh
 
 clean: ## what the targets made in the checkout; the cache outside stays
-	rm -rf .venv .kappa-demo .kappa-bench .kappa dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .kappa-demo .kappa-demo-kafka .kappa-bench .kappa dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

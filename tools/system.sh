@@ -1,20 +1,40 @@
 #!/usr/bin/env bash
 # Installs the system packages that the build needs and this machine lacks; says what is missing where it cannot.
+# With the word `kafka`: those that Apache Kafka's brokers need, in tests and in the demo with Kafka.
 set -euo pipefail
 
+java_works() { # Kafka needs Java 17
+  local version
+  version="$(java -version 2>&1 | sed -nE 's/.* version "([0-9]+).*/\1/p')"
+  [ "${version:-0}" -ge 17 ]
+}
+java_package() { # not Debian's default-jre-headless, which is Java 11 in some releases
+  local number
+  for number in 21 17 25; do
+    if [ -n "$(apt-cache pkgnames "openjdk-$number-jre-headless" 2>/dev/null)" ]; then echo "openjdk-$number-jre-headless"; return; fi
+  done
+  echo default-jre-headless
+}
+
 missing=()
-command -v g++ >/dev/null || missing+=(g++)
-command -v mold >/dev/null || missing+=(mold)
-command -v cmake >/dev/null || missing+=(cmake)
-# bindgen looks for these names; libclang-cpp is another library.
-libclang=""
-for name in 'libclang.so*' 'libclang-[0-9]*.so*'; do
-  libclang+="$(compgen -G "/usr/lib/llvm-*/lib/$name" || compgen -G "/usr/lib*/$name" || compgen -G "/usr/lib/*/$name" || true)"
-done
-[ -n "$libclang" ] || missing+=(libclang-dev)
-pkg-config --exists openssl 2>/dev/null || missing+=(pkg-config libssl-dev)
-pkg-config --exists libcurl 2>/dev/null || missing+=(libcurl4-openssl-dev)
-"${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+if [ "${1:-}" = kafka ]; then
+  java_works || missing+=(JAVA)
+  command -v mvn >/dev/null || missing+=(maven)
+  command -v openssl >/dev/null || missing+=(openssl)
+else
+  command -v g++ >/dev/null || missing+=(g++)
+  command -v mold >/dev/null || missing+=(mold)
+  command -v cmake >/dev/null || missing+=(cmake)
+  # bindgen looks for these names; libclang-cpp is another library.
+  libclang=""
+  for name in 'libclang.so*' 'libclang-[0-9]*.so*'; do
+    libclang+="$(compgen -G "/usr/lib/llvm-*/lib/$name" || compgen -G "/usr/lib*/$name" || compgen -G "/usr/lib/*/$name" || true)"
+  done
+  [ -n "$libclang" ] || missing+=(libclang-dev)
+  pkg-config --exists openssl 2>/dev/null || missing+=(pkg-config libssl-dev)
+  pkg-config --exists libcurl 2>/dev/null || missing+=(libcurl4-openssl-dev)
+  "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+fi
 
 if [ "${#missing[@]}" -gt 0 ]; then
   as_root=()
@@ -22,9 +42,10 @@ if [ "${#missing[@]}" -gt 0 ]; then
   if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
     echo "installing system packages: ${missing[*]}" >&2
     "${as_root[@]}" apt-get update -qq
+    missing=("${missing[@]/JAVA/$(java_package)}")
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq "${missing[@]}" >/dev/null
   else
-    echo "missing system packages (Debian's names): ${missing[*]}; install them, then run make again" >&2
+    echo "missing system packages (Debian's names): ${missing[*]/JAVA/a headless Java 17 or newer}; install them, then run make again" >&2
     exit 1
   fi
 fi

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import kappa
+from kafka_support import *  # noqa: F403 (its fixtures)
 from kappa import col
 from kappa.testing import temporary
 

@@ -384,7 +384,7 @@ def test_secrets_are_nowhere(secure_kafka: Kafka, topic: str, place: Path, tmp_p
         assert not path.is_file() or password.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("listener", ["SSL", "PLAIN", "SCRAM256", "SCRAM512"])
+@pytest.mark.parametrize("listener", ["TLS", "MTLS", "PLAIN", "SCRAM256", "SCRAM512"])
 def test_each_way_to_log_in_works(secure_kafka: Kafka, topic: str, place: Path, listener: str) -> None:
     secure = secure_kafka.by(listener)
     secure.create(topic, partitions=3)

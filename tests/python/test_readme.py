@@ -21,6 +21,6 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "wheel"])
+@pytest.mark.parametrize("target", ["demo", "demo-kafka", "test", "check", "bench", "wheel"])
 def test_the_makefile_has_the_targets(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
