@@ -8,7 +8,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup kafka wheel demo demo-kafka test test-rust test-python test-interpreters check format bench clean
+.PHONY: help setup kafka wheel demo demo-kafka test test-rust test-python test-interpreters check format bench soak clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -31,8 +31,8 @@ demo-kafka: wheel kafka ## the same from a real Kafka broker, which it starts an
 
 test: check test-rust test-python test-interpreters ## lints and all tests
 
-test-rust: setup
-	@tools/cargo.sh test --release
+test-rust: setup kafka
+	@tests/kafka/with_broker.sh tools/cargo.sh test --release
 
 test-python: wheel kafka
 	$(VENV)/python -m pytest
@@ -52,6 +52,9 @@ format: setup ## rustfmt and ruff, in place
 	$(VENV)/ruff format .
 	$(VENV)/ruff check --fix .
 	cargo fmt
+
+soak: wheel kafka ## kills by the hundred, outages, failover, against real brokers; about 15 minutes
+	$(VENV)/python -m pytest -m soak -s
 
 bench: wheel ## a table of speeds, beside DuckDB and Polars
 	@tools/bench.sh

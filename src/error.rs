@@ -148,6 +148,12 @@ impl Error {
         self
     }
 
+    /// Takes a name out again: where a better one is known.
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.context.retain(|(known, _)| *known != name);
+        self
+    }
+
     /// Says what to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());

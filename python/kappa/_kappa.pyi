@@ -1,5 +1,6 @@
 """The engine, in Rust. Not a public interface: use `kappa`. Plans, options, events and reports are JSON texts."""
 
+from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
 _Record: TypeAlias = tuple[int, int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
@@ -15,10 +16,12 @@ __all__ = [
     "__version__",
     "check",
     "explain",
+    "extents",
     "fingerprint",
     "read",
     "schema_of",
     "start",
+    "topics",
 ]
 
 __version__: str
@@ -39,6 +42,12 @@ def fingerprint(plan: str) -> str:
 def start(plan: str, options: str, settings: Settings) -> Run:
     """Starts a job in threads of the engine."""
 
+def extents(settings: Settings, topic: str) -> list[tuple[int, int, int]]:
+    """By partition of a topic of the settings' log: its number, where it begins and ends now."""
+
+def topics(settings: Settings) -> list[str]:
+    """The topics of the settings' log."""
+
 def read(settings: Settings, table: str, snapshot: int | None, as_of_ms: int | None) -> Rows:
     """The rows of a table now, of a snapshot, or at a time."""
 
@@ -46,7 +55,12 @@ def read(settings: Settings, table: str, snapshot: int | None, as_of_ms: int | N
 class Settings:
     """Where things live. `overrides` come before `KAPPA_*` variables, the configuration file and the defaults."""
 
-    def __new__(cls, overrides: dict[str, str], config_file: str | None = None) -> Settings: ...
+    def __new__(
+        cls,
+        overrides: dict[str, str],
+        config_file: str | None = None,
+        oauth_token: Callable[[], tuple[str, str, int]] | None = None,
+    ) -> Settings: ...
     def to_dict(self) -> dict[str, str]:
         """The settings in force, by name, without secrets."""
 

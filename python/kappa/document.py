@@ -117,7 +117,10 @@ def _finish(command: str, outcome: Outcome, as_json: bool, error: KappaError | N
 
 
 def _say(error: KappaError, argv: list[str]) -> None:
-    when = next((after for flag, after in pairwise(argv) if flag == "--color"), "auto")
+    if _option(argv, "--log-format") == "json":
+        print(json.dumps({"event": "error", **error.to_dict()}, default=plain), file=sys.stderr)
+        return
+    when = _option(argv, "--color") or "auto"
     red, plain_ = ("\x1b[1;31m", "\x1b[0m") if use_color(sys.stderr, when) else ("", "")
     names = ", ".join(f"{name}={value}" for name, value in error.context.items())
     print(f"{red}error[{error.code}]{plain_}: {error.message}{f' ({names})' if names else ''}", file=sys.stderr)
@@ -125,6 +128,11 @@ def _say(error: KappaError, argv: list[str]) -> None:
         print(error.location, file=sys.stderr)
     if error.hint:
         print(f"  {error.hint}", file=sys.stderr)
+
+
+def _option(argv: list[str], name: str) -> str | None:
+    joined = (word.partition("=")[2] for word in argv if word.startswith(f"{name}="))
+    return next(joined, None) or next((after for flag, after in pairwise(argv) if flag == name), None)
 
 
 def plain(value: object) -> Any:

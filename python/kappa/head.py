@@ -67,8 +67,7 @@ def _topic(node: Node) -> str:
 
 
 def _ends(topic: str, config: Mapping[str, Any] | None) -> dict[int, tuple[int, int]]:
-    described = Rows(_kappa.Log(resolve(config)).describe(topic))
-    return {row["partition"]: (row["earliest"], row["head"]) for row in described}
+    return {partition: (start, end) for partition, start, end in _kappa.extents(resolve(config), topic)}
 
 
 def _until(ends: dict[int, tuple[int, int]], records: int) -> str:

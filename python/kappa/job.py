@@ -323,11 +323,12 @@ class Job:
 
         add_arguments(parser)
 
-    def main(self, argv: Sequence[str] | Namespace | None = None) -> NoReturn:
+    def main(self, argv: Sequence[str] | Namespace | None = None, *, config: Mapping[str, Any] | None = None) -> NoReturn:
         """The command line of the job: `python JOB.py --mode reprocess --output-table TABLE`. Ends the process.
 
         Call it under `if __name__ == "__main__":`; elsewhere at the top of a module it is refused, so that importing a
-        job never runs it.
+        job never runs it. `config` are settings that the script brings, below those of `--set`; a function that makes
+        tokens for SASL OAUTHBEARER is one: `{"kafka.oauth_token": lambda: (token, principal, end_ms)}`.
 
         >>> import kappa
         >>> job = kappa.Job("docs")
@@ -341,7 +342,7 @@ class Job:
         from kappa.job_command import main, refuse_import
 
         refuse_import()
-        raise SystemExit(main(self, argv))
+        raise SystemExit(main(self, argv, config or {}))
 
 
 def _choice(value: str, what: str, choices: tuple[str, ...]) -> str:

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_global_arguments(parser)
 
 
-def main(job: Job, argv: Sequence[str] | argparse.Namespace | None) -> int:
+def main(job: Job, argv: Sequence[str] | argparse.Namespace | None, config: Mapping[str, Any]) -> int:
     """Parses, runs, reports; gives the exit status."""
     words = list(sys.argv[1:] if argv is None or isinstance(argv, argparse.Namespace) else argv)
     given = argv if isinstance(argv, argparse.Namespace) else None
@@ -78,7 +78,7 @@ def main(job: Job, argv: Sequence[str] | argparse.Namespace | None) -> int:
             return explain(job)
         if args.check:
             return check(job)
-        return execute(job, args)
+        return execute(job, args, config)
 
     return perform("run", words, action)
 
@@ -98,7 +98,7 @@ def check(job: Job) -> Outcome:
     return Outcome({"job": job.name, "findings": data}, text, exit=1 if serious else 0)
 
 
-def execute(job: Job, args: argparse.Namespace) -> Outcome:
+def execute(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Outcome:
     """Runs the job until its end or a signal."""
     if args.mode is None:
         raise ConfigError("--mode is missing", code="usage", hint="--mode live or --mode reprocess")
@@ -118,7 +118,7 @@ def execute(job: Job, args: argparse.Namespace) -> Outcome:
             take_over=args.take_over,
             allow_gaps=args.allow_gaps,
             force=args.force,
-            config=config_of(args),
+            config={**config, **config_of(args)},
         )
         stopper.attach(run)
         try:

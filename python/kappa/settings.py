@@ -6,6 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kappa import _kappa
+from kappa.exceptions import ConfigError
+
+OAUTH_TOKEN = "kafka.oauth_token"
+"""The key in `config` of a function that makes tokens for SASL OAUTHBEARER."""
 
 CONFIG_FILE = "config"
 """The key in `config` that names a configuration file instead of a setting."""
@@ -19,12 +23,18 @@ def resolve(config: Mapping[str, Any] | None = None) -> _kappa.Settings:
     """
     flat = dict(_flat("", config or {}))
     file = flat.pop(CONFIG_FILE, None)
-    return _kappa.Settings(flat, file)
+    token = flat.pop(OAUTH_TOKEN, None)
+    if token is not None and not callable(token):
+        hint = "a function () -> (token, principal, end in milliseconds since 1970); tokens that expire cannot be text"
+        raise ConfigError(f"{OAUTH_TOKEN} is not a function", code="invalid_argument", hint=hint)
+    return _kappa.Settings(flat, file, token)
 
 
-def _flat(prefix: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _flat(prefix: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from _flat(f"{prefix}{name}.", value)
+        elif callable(value):
+            yield f"{prefix}{name}", value
         elif value is not None:
             yield f"{prefix}{name}", str(value).lower() if isinstance(value, bool) else str(value)

@@ -3,15 +3,12 @@
 //! group, and nothing is rebalanced.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::context::Context;
+use super::client::Client;
 use super::ffi::{self, Failure, Message, Queue};
 use super::options::ClientOptions;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,19 +16,9 @@ use crate::message::{self, RecordBlock, RecordRef, Span};
 
 /// Bytes of records that wait in the queues of all partitions of a client.
 const QUEUED_BYTES: usize = 32 << 20;
-/// Between two looks at whether the client is still needed.
-const EVENTS: Duration = Duration::from_millis(100);
-
 /// A client that reads partitions.
 pub struct Consumer {
-    shared: Arc<Shared>,
-    events: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    client: BaseConsumer<Context>,
-    options: ClientOptions,
-    over: AtomicBool,
+    client: Client,
 }
 
 /// One partition of a topic, read in order.
@@ -74,49 +61,20 @@ impl Consumer {
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
         ];
-        let context = Context::new(options.tokens());
-        let client =
-            options.client(&defaults, &decided).create_with_context(context).map_err(|error| options.rejected(&error))?;
-        let shared = Arc::new(Shared { client, options: options.clone(), over: AtomicBool::new(false) });
-        let served = shared.clone();
-        let events = std::thread::Builder::new()
-            .name("kappa-kafka-events".into())
-            .spawn(move || served.serve_events())
-            .map_err(|e| Error::internal(format!("start a thread: {e}")))?;
-        Ok(Arc::new(Self { shared, events: Some(events) }))
+        Ok(Arc::new(Self { client: Client::new(options, &options.client(&defaults, &decided))? }))
     }
 
     /// Begins to read a partition at an offset.
     /// `leader_epoch` is that of the record before `at`: if the log was cut there since, reading fails.
     pub fn feed(self: &Arc<Self>, topic: &str, partition: i32, at: i64, leader_epoch: Option<i32>) -> Result<Feed> {
-        let client = &self.shared.client;
         let failed = |what: String| Error::new(ErrorKind::Unavailable, "kafka", format!("begin to read topic {topic}: {what}"));
-        let queue = Queue::of_partition(client.client().native_client(), topic, partition)
+        let queue = Queue::of_partition(self.client.native(), topic, partition)
             .ok_or_else(|| failed("the partition has no queue".to_owned()))?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(at)).map_err(|e| failed(e.to_string()))?;
         leader_epoch.into_iter().for_each(|epoch| ffi::set_leader_epoch(&mut list, epoch));
-        client.incremental_assign(&list).map_err(|e| failed(e.to_string()))?;
+        self.client.consumer().incremental_assign(&list).map_err(|e| failed(e.to_string()))?;
         Ok(Feed { queue, consumer: self.clone(), topic: topic.to_owned(), partition, next: at, held: None })
-    }
-}
-
-impl Shared {
-    /// Serves what is not a record: errors of connections, tokens to renew.
-    fn serve_events(&self) {
-        while !self.over.load(Relaxed) {
-            // Errors are noted by the context; partitions report their own in their queues.
-            let _ = self.client.poll(EVENTS);
-        }
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.shared.over.store(true, Relaxed);
-        if let Some(events) = self.events.take() {
-            let _ = events.join();
-        }
     }
 }
 
@@ -158,7 +116,7 @@ impl Feed {
                 *next = offset + 1;
                 block.data.len() < max_bytes
             };
-            self.queue.drain(self.consumer.shared.client.client().native_client(), &mut take);
+            self.queue.drain(self.consumer.client.native(), &mut take);
         }
         if let (Some(held), Some(until)) = (&self.held, until)
             && held.offset >= until
@@ -174,7 +132,7 @@ impl Feed {
     }
 
     fn failed(&self, failure: &Failure, offset: i64) -> Result<()> {
-        let text = self.consumer.shared.options.scrub(&failure.text);
+        let text = self.consumer.client.options().scrub(&failure.text);
         let error = match failure.code {
             Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
                 let message = format!("the records of topic {} from offset {} on are gone: {text}", self.topic, self.next);

@@ -1,25 +1,13 @@
 //! What librdkafka calls back for: errors of the connection, and tokens.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 
-/// A token for SASL OAUTHBEARER.
-#[derive(Clone)]
-pub struct Token {
-    /// The token itself.
-    pub token: String,
-    /// The principal it stands for.
-    pub principal: String,
-    /// When it ends, milliseconds since 1970 UTC.
-    pub lifetime_ms: i64,
-}
-
-/// Makes tokens. It is called from a thread of the client's whenever a token is needed; its errors are shown.
-pub type TokenProvider = Arc<dyn Fn() -> std::result::Result<Token, String> + Send + Sync>;
+use crate::config::kafka::{Token, TokenProvider};
 
 /// What the callbacks of one client share.
 pub(super) struct Context {
@@ -58,7 +46,7 @@ impl ClientContext for Context {
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         let tokens =
-            self.tokens.as_ref().ok_or("OAUTHBEARER needs a token: give a provider, or set kafka.sasl.oauthbearer.method")?;
+            self.tokens.as_ref().ok_or("OAUTHBEARER needs tokens: give kafka.oauth_token, a function that makes them, or set kafka.sasl.oauthbearer.method=oidc")?;
         let Token { token, principal, lifetime_ms } = tokens()?;
         Ok(OAuthToken { token, principal_name: principal, lifetime_ms })
     }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
-use super::context::TokenProvider;
-use crate::config::kafka::REDACTED;
+use crate::config::kafka::{REDACTED, TokenProvider};
 use crate::config::{KafkaOptions, Settings};
 use crate::error::{Error, Result};
 
@@ -49,7 +48,7 @@ impl ClientOptions {
     ///
     /// # Errors
     /// A `ConfigError`: an address that is none, an option that kappa decides itself, a secret that is not where it should be.
-    pub fn new(url: &str, given: &KafkaOptions, tokens: Option<TokenProvider>) -> Result<Self> {
+    pub fn new(url: &str, given: &KafkaOptions) -> Result<Self> {
         let bootstrap = url.strip_prefix(Settings::KAFKA_SCHEME).unwrap_or_default().trim_end_matches('/');
         let is_address = |address: &str| {
             address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
@@ -59,6 +58,7 @@ impl ClientOptions {
                 "write kafka://HOST:PORT,HOST:PORT; users and passwords go into kafka.sasl.username and kafka.sasl.password",
             ));
         }
+        let tokens = given.tokens();
         let (given, secrets) = given.resolve()?;
         if let Some(owned) = given.keys().find(|name| OWNED.contains(&name.as_str())) {
             return Err(Error::config("owned_option", format!("kafka.{owned} is decided by kappa"))
@@ -121,7 +121,7 @@ mod tests {
 
     fn options(url: &str, given: &[(&str, &str)]) -> Result<ClientOptions> {
         let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        ClientOptions::new(url, &KafkaOptions::new(given), None)
+        ClientOptions::new(url, &KafkaOptions::new(given))
     }
 
     #[test]

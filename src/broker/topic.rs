@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::context::Context;
-use super::failure::request_failed;
+use super::client::Client;
 use super::ffi::{self, Failure};
 use super::options::ClientOptions;
 use crate::error::{Error, Result};
@@ -32,8 +31,7 @@ pub struct Extent {
 
 /// Asks about one topic.
 pub struct TopicClient {
-    client: BaseConsumer<Context>,
-    options: ClientOptions,
+    client: Client,
     topic: String,
     group: String,
 }
@@ -50,10 +48,8 @@ impl TopicClient {
     /// For a topic, as a consumer group.
     pub fn in_group(options: &ClientOptions, topic: &str, group: &str) -> Result<Self> {
         let decided = [("group.id", group), ("enable.auto.commit", "false"), ("auto.offset.reset", "error")];
-        let context = Context::new(options.tokens());
-        let config = options.client(&[("isolation.level", "read_committed")], &decided);
-        let client = config.create_with_context(context).map_err(|error| options.rejected(&error))?;
-        Ok(Self { client, options: options.clone(), topic: topic.to_owned(), group: group.to_owned() })
+        let client = Client::new(options, &options.client(&[("isolation.level", "read_committed")], &decided))?;
+        Ok(Self { client, topic: topic.to_owned(), group: group.to_owned() })
     }
 
     /// The topic's name.
@@ -73,15 +69,14 @@ impl TopicClient {
             drop(list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)));
         });
         if list.count() > 0 {
-            let _ = self.client.commit(&list, CommitMode::Async);
+            let _ = self.client.consumer().commit(&list, CommitMode::Async);
         }
-        while self.client.poll(Duration::ZERO).is_some() {}
     }
 
     /// The identity of the topic, and its partitions.
     pub fn describe(&self) -> Result<(String, Vec<i32>)> {
         let doing = format!("describe topic {}", self.topic);
-        match self.request(&doing, |client| ffi::describe_topic(client.client().native_client(), &self.topic, TIMEOUT)) {
+        match self.client.request(&doing, |client| ffi::describe_topic(client.native(), &self.topic, TIMEOUT)) {
             Ok(found) => Ok((found.id, found.partitions)),
             Err(error) if error.code() == "unknown_topic" => Err(self.with_near_names(error)),
             Err(error) => Err(error),
@@ -91,7 +86,7 @@ impl TopicClient {
     /// The topic's configuration, as the cluster has it.
     pub fn configuration(&self) -> Result<BTreeMap<String, String>> {
         let doing = format!("read the configuration of topic {}", self.topic);
-        self.request(&doing, |client| ffi::topic_configs(client.client().native_client(), &self.topic, TIMEOUT))
+        self.client.request(&doing, |client| ffi::topic_configs(client.native(), &self.topic, TIMEOUT))
     }
 
     /// Where these partitions begin and end.
@@ -126,12 +121,12 @@ impl TopicClient {
 
     /// What a consumer group has committed, for the partitions for which it has.
     pub fn committed(&self, group: &str, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
-        let client = Self::in_group(&self.options, &self.topic, group)?;
+        let asked = Self::in_group(self.client.options(), &self.topic, group)?;
         let mut list = TopicPartitionList::new();
         partitions.iter().for_each(|partition| drop(list.add_partition(&self.topic, *partition)));
         let doing = format!("read the offsets of group {group} for topic {}", self.topic);
-        let found = client.request(&doing, |client| {
-            let found = client.committed_offsets(list.clone(), TIMEOUT).map_err(|error| Failure::from(&error))?;
+        let found = asked.client.request(&doing, |client| {
+            let found = client.consumer().committed_offsets(list.clone(), TIMEOUT).map_err(|error| Failure::from(&error))?;
             check(&found)?;
             Ok(found)
         })?;
@@ -151,8 +146,8 @@ impl TopicClient {
             return Ok(list);
         }
         let doing = format!("read the offsets of topic {}", self.topic);
-        self.request(&doing, |client| {
-            let found = client.offsets_for_times(list.clone(), TIMEOUT).map_err(|error| Failure::from(&error))?;
+        self.client.request(&doing, |client| {
+            let found = client.consumer().offsets_for_times(list.clone(), TIMEOUT).map_err(|error| Failure::from(&error))?;
             check(&found)?;
             Ok(found)
         })
@@ -166,24 +161,23 @@ impl TopicClient {
         }
     }
 
-    /// Makes a request; callbacks, such as those for tokens, are served before it.
-    fn request<T>(&self, doing: &str, ask: impl Fn(&BaseConsumer<Context>) -> Result<T, Failure>) -> Result<T> {
-        while self.client.poll(Duration::ZERO).is_some() {}
-        ask(&self.client).map_err(|failure| {
-            // Why it failed may be waiting to be told.
-            while self.client.poll(Duration::from_millis(10)).is_some() {}
-            request_failed(doing, &failure, self.client.context().last_error(), &self.options)
-        })
+    /// The topics of the cluster, but for its own.
+    pub fn topics(&self) -> Result<Vec<String>> {
+        let doing = "list the topics".to_owned();
+        let metadata = self
+            .client
+            .request(&doing, |client| client.consumer().fetch_metadata(None, TIMEOUT).map_err(|error| Failure::from(&error)))?;
+        let mut names: Vec<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
+        names.retain(|name| !name.starts_with("__"));
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn with_near_names(&self, error: Error) -> Error {
-        let Ok(metadata) = self.client.fetch_metadata(None, TIMEOUT) else { return error };
-        let mut names: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
-        names.retain(|name| !name.starts_with("__"));
-        names.sort_unstable();
+        let Ok(names) = self.topics() else { return error };
         let list = if names.is_empty() { "none".to_owned() } else { names.into_iter().take(20).collect::<Vec<_>>().join(", ") };
         Error::config("unknown_topic", format!("there is no topic {:?}", self.topic))
-            .with("bootstrap", self.options.bootstrap())
+            .with("bootstrap", self.client.options().bootstrap())
             .hint(format!("topics there: {list}"))
     }
 }

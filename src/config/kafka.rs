@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
@@ -12,14 +13,50 @@ pub const REDACTED: &str = "[redacted]";
 /// Parts of names whose values are secrets. `key` alone is not one: `ssl.key.location` is a path.
 const SECRET_PARTS: [&str; 7] = ["password", "secret", "token", "credential", "key.pem", "private.key", "oauthbearer.config"];
 
+/// A token for SASL OAUTHBEARER.
+#[derive(Clone)]
+pub struct Token {
+    /// The token itself.
+    pub token: String,
+    /// The principal it stands for.
+    pub principal: String,
+    /// When it ends, milliseconds since 1970 UTC.
+    pub lifetime_ms: i64,
+}
+
+/// Makes tokens. It is called from a thread of the client's whenever a token is needed; its errors are shown.
+pub type TokenProvider = Arc<dyn Fn() -> std::result::Result<Token, String> + Send + Sync>;
+
 /// Options of Kafka's client as they were given: values may refer to where a secret is (`env:NAME`, `file:PATH`).
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct KafkaOptions(BTreeMap<String, String>);
+#[derive(Clone, Default)]
+pub struct KafkaOptions {
+    options: BTreeMap<String, String>,
+    tokens: Option<TokenProvider>,
+}
+
+impl PartialEq for KafkaOptions {
+    fn eq(&self, other: &Self) -> bool {
+        self.options == other.options
+    }
+}
+
+impl Eq for KafkaOptions {}
 
 impl KafkaOptions {
     /// Options by name, without the prefix `kafka.`.
     pub fn new(options: BTreeMap<String, String>) -> Self {
-        Self(options)
+        Self { options, tokens: None }
+    }
+
+    /// With a maker of tokens.
+    pub fn with_tokens(mut self, tokens: Option<TokenProvider>) -> Self {
+        self.tokens = tokens;
+        self
+    }
+
+    /// The maker of tokens, if there is one.
+    pub fn tokens(&self) -> Option<TokenProvider> {
+        self.tokens.clone()
     }
 
     /// Whether an option with this name holds a secret.
@@ -29,12 +66,12 @@ impl KafkaOptions {
 
     /// The value of an option as it was given.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.options.get(name).map(String::as_str)
     }
 
     /// Names and values that may be shown: secrets are not in them, references to secrets are.
     pub fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| {
+        self.options.iter().map(|(name, value)| {
             let literal = Self::is_secret(name) && reference(value).is_none();
             (name.as_str(), if literal { REDACTED } else { value.as_str() })
         })
@@ -46,7 +83,7 @@ impl KafkaOptions {
     /// A `ConfigError` that names the option, and the variable or file that is not there.
     pub fn resolve(&self) -> Result<(BTreeMap<String, String>, Vec<String>)> {
         let (mut options, mut secrets) = (BTreeMap::new(), Vec::new());
-        for (name, given) in &self.0 {
+        for (name, given) in &self.options {
             let value = match reference(given) {
                 None => given.clone(),
                 Some(Reference::Variable(variable)) => std::env::var(variable).map_err(|_| {

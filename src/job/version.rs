@@ -2,14 +2,13 @@
 //! up to that manifest before anything new is read.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::domain::{add_partitions, new_domain, resume_domain};
 use super::options::{Position, RunOptions};
-use crate::broker::ClientOptions;
 use crate::checkpoint::committer::{CommitTarget, Committer};
 use crate::checkpoint::gc::Kept;
 use crate::checkpoint::manifest::{Edge, FORMAT, Manifest, Mode, OperatorState, OutputState, Sealed, SourceState, StateField};
@@ -27,8 +26,6 @@ use crate::protocol::version::{Request, StoredVersion, TableFact, VersionDecisio
 use crate::runtime::pipeline::families;
 use crate::sink::dead_letter;
 use crate::source::LogSource;
-use crate::source::embedded::EmbeddedSource;
-use crate::source::kafka::KafkaSource;
 use crate::state::encoding::{FORMAT_VERSION, HASH_SEED, KEY_GROUPS};
 use crate::table::marker::Marker;
 use crate::table::{Catalog, CommitKind, CreateTable, Table, TableName};
@@ -486,8 +483,11 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
     }
     check_distinct(&tables)?;
     let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
-    let sources =
-        lowered.sources.iter().map(|spec| open_source(&spec.read.topic, settings, options.threads())).collect::<Result<_>>()?;
+    let sources = lowered
+        .sources
+        .iter()
+        .map(|spec| crate::source::open(&spec.read.topic, settings, options.threads()))
+        .collect::<Result<_>>()?;
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
     Ok(Prepared { plan, lowered, catalog, sources, tables, fingerprint, checkpoints })
 }
@@ -508,14 +508,4 @@ fn check_distinct(tables: &[TableName]) -> Result<()> {
                 .hint(format!("it holds the dead letters of {name}: give the other output another table")))
         }
     }
-}
-
-/// Opens a topic of the log, to be read by so many threads.
-pub fn open_source(topic: &str, settings: &Settings, threads: usize) -> Result<Arc<dyn LogSource>> {
-    if settings.log_url.starts_with(Settings::KAFKA_SCHEME) {
-        let options = ClientOptions::new(&settings.log_url, &settings.kafka, None)?;
-        return Ok(Arc::new(KafkaSource::open(options, topic, threads)?));
-    }
-    let root: &Path = &Settings::directory("log.url", &settings.log_url)?;
-    Ok(Arc::new(EmbeddedSource::open(root, topic)?))
 }

@@ -151,6 +151,7 @@ impl LogReader {
     /// `until`. Never waits. Records before damage are handed out first; the call after that reports it.
     pub fn poll(&mut self, block: &mut RecordBlock, max_bytes: usize, until: Option<Offset>) -> Result<()> {
         block.records.clear();
+        block.leader_epoch = None;
         block.partition = self.partition();
         let until = until.map_or(i64::MAX, |offset| offset.0);
         while block.records.is_empty() && self.wanted < until && self.has_more()? {
@@ -238,6 +239,9 @@ impl LogReader {
             return Ok(false);
         }
         let header = BatchHeader::parse(bytes).map_err(|what| self.damage(what, here))?;
+        if !block.records.is_empty() && block.leader_epoch != Some(header.leader_epoch) {
+            return Ok(false);
+        }
         if header.base_offset != self.expected {
             let what = format!("a batch starts at offset {}, where {} was expected", header.base_offset, self.expected);
             return Err(self.damage(&what, here));
@@ -255,6 +259,7 @@ impl LogReader {
         }
         if last >= self.wanted && !header.is_control() {
             self.decode(&header, block, chunk, self.wanted..until).map_err(|error| self.at(error, here))?;
+            block.leader_epoch = Some(header.leader_epoch);
         }
         if last >= until {
             self.wanted = until;

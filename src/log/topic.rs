@@ -285,6 +285,15 @@ impl Topic {
         LogReader::open(self.dir(partition)?, at)
     }
 
+    /// The epoch in which the record before an offset was written; none where there is none.
+    ///
+    /// # Errors
+    /// The list of epochs cannot be read.
+    pub fn epoch_before(&self, partition: Partition, offset: Offset) -> Result<Option<i32>> {
+        let epochs = epochs::read(&self.dir(partition)?)?;
+        Ok(epochs.iter().rev().find(|(_, start)| *start < offset.0).map(|(epoch, _)| *epoch))
+    }
+
     /// Opens a partition for appending.
     pub fn writer(&self, partition: Partition, options: WriterOptions) -> Result<PartitionWriter> {
         PartitionWriter::open(self.dir(partition)?, options)

@@ -22,6 +22,14 @@ pub struct Rows {
     pub order: Option<(Int64Array, Int64Array)>,
 }
 
+impl Rows {
+    /// One of them.
+    pub fn one(&self, row: usize) -> Self {
+        let order = self.order.as_ref().map(|(times, offsets)| (times.slice(row, 1), offsets.slice(row, 1)));
+        Self { batch: self.batch.slice(row, 1), order }
+    }
+}
+
 /// A compiled chain.
 pub struct Steps {
     steps: Vec<Compiled>,

@@ -15,11 +15,27 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::log::{self, LogDir, NewRecord, OwnedRecord, PartitionDescription, Retention, TopicWriter, WriterOptions};
 use crate::message::{Offset, Partition, RecordBlock};
+use crate::source;
 use crate::time::now_ms;
 
 /// Partition, offset, timestamp in milliseconds, key, value, headers.
 type Record<'py> =
     (i32, i64, i64, Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>, Vec<(String, Option<Bound<'py, PyBytes>>)>);
+
+/// By partition of a topic of the settings' log, where it begins and ends now.
+#[pyfunction]
+pub fn extents(py: Python<'_>, settings: &Settings, topic: &str) -> PyResult<Vec<(i32, i64, i64)>> {
+    let settings = settings.0.clone();
+    let partitions = detached(py, || source::open(topic, &settings, 1)?.partitions())?;
+    Ok(partitions.iter().map(|extent| (extent.partition.0, extent.start.0, extent.end.0)).collect())
+}
+
+/// The topics of the settings' log.
+#[pyfunction]
+pub fn topics(py: Python<'_>, settings: &Settings) -> PyResult<Vec<String>> {
+    let settings = settings.0.clone();
+    detached(py, || source::topics(&settings))
+}
 
 /// The log of the settings.
 #[pyclass(frozen, module = "kappa._kappa")]

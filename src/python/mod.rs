@@ -15,7 +15,7 @@ mod _kappa {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::log::{Log, LogWriter, RecordBatches};
+    use super::log::{Log, LogWriter, RecordBatches, extents, topics};
     #[pymodule_export]
     use super::plan::{check, explain, fingerprint, schema_of};
     #[pymodule_export]

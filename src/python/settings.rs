@@ -2,11 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 
 use super::call::detached;
 use crate::config;
+use crate::config::kafka::{Token, TokenProvider};
+
+/// A Python function `() -> (token, principal, lifetime_ms)` as a maker of tokens.
+fn provider(function: Py<PyAny>) -> TokenProvider {
+    Arc::new(move || {
+        Python::attach(|py| {
+            let made = function.call0(py).and_then(|made| made.extract::<(String, String, i64)>(py));
+            let (token, principal, lifetime_ms) = made.map_err(|error| format!("kafka.oauth_token failed: {error}"))?;
+            Ok(Token { token, principal, lifetime_ms })
+        })
+    })
+}
 
 /// The settings in force.
 #[pyclass(frozen, module = "kappa._kappa")]
@@ -15,9 +28,16 @@ pub struct Settings(pub config::Settings);
 #[pymethods]
 impl Settings {
     #[new]
-    #[pyo3(signature = (overrides, config_file = None))]
-    fn new(py: Python<'_>, overrides: BTreeMap<String, String>, config_file: Option<PathBuf>) -> PyResult<Self> {
-        detached(py, || config::Settings::resolve(&overrides, config_file.as_deref())).map(Self)
+    #[pyo3(signature = (overrides, config_file = None, oauth_token = None))]
+    fn new(
+        py: Python<'_>,
+        overrides: BTreeMap<String, String>,
+        config_file: Option<PathBuf>,
+        oauth_token: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let mut settings = detached(py, || config::Settings::resolve(&overrides, config_file.as_deref()))?;
+        settings.kafka = settings.kafka.with_tokens(oauth_token.map(provider));
+        Ok(Self(settings))
     }
 
     /// The settings in force, by name. Secrets are not in it.

@@ -46,6 +46,8 @@ pub struct SourceRows {
     pub rows: Rows,
     /// Records for the dead-letter table.
     pub dead: Vec<DeadLetter>,
+    /// Where the rows come from.
+    pub origin: Origin,
 }
 
 impl SourceDecoder {
@@ -107,10 +109,10 @@ impl SourceDecoder {
             let offsets = (0..times.len()).map(|row| block.records[index.of(row)].offset);
             rows.order = Some((Int64Array::new(times, None), Int64Array::from_iter_values(offsets)));
         }
-        if let Some(keep) = keep {
-            rows = filter_rows(rows, &keep)?;
+        if let Some(keep) = &keep {
+            rows = filter_rows(rows, keep)?;
         }
-        Ok(SourceRows { rows, dead })
+        Ok(SourceRows { rows, dead, origin: Origin { index, keep } })
     }
 
     /// Lateness, floor and nulls of the event time. Which rows stay, or `None` for all.
@@ -198,6 +200,23 @@ impl SourceDecoder {
             .extend(self.metadata.iter().map(|kind| metadata_column(*kind, block, index, rows)).collect::<Result<Vec<_>>>()?);
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+}
+
+/// Which record each row was made of.
+pub struct Origin {
+    index: RowIndex,
+    keep: Option<BooleanArray>,
+}
+
+impl Origin {
+    /// The number of the record in its block.
+    pub fn record_of(&self, row: usize) -> usize {
+        let decoded = match &self.keep {
+            None => row,
+            Some(keep) => keep.values().set_indices().nth(row).unwrap_or(row),
+        };
+        self.index.of(decoded)
     }
 }
 

@@ -105,6 +105,11 @@ impl PartitionTask {
         Ok(Some((std::mem::take(&mut self.block), range)))
     }
 
+    /// The offset of a record of the block at hand.
+    pub fn offset_of(&self, record: usize) -> Option<i64> {
+        self.block.records.get(record).map(|record| record.offset)
+    }
+
     /// Gives the block back after the records up to `done` were worked on.
     pub fn advance(&mut self, block: RecordBlock, done: usize) {
         self.next = match block.records.get(done) {

@@ -16,8 +16,9 @@ use super::decode::SourceDecoder;
 use super::partition::PartitionTask;
 use super::pipeline::{Pipeline, Pressure};
 use super::rate_limit::RateLimit;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Epoch;
+use crate::operator::steps::Rows;
 use crate::protocol::checkpoint::{Ack, Command, PartitionAck, Report};
 use crate::protocol::failpoint;
 use crate::protocol::progress::Adoption;
@@ -298,7 +299,19 @@ impl Worker {
         let decoded = self.decoders[source].decode(&block, range, &mut task.time, &mut task.counts)?;
         task.advance(block, done);
         for pipeline in self.pipelines.iter_mut().filter(|pipeline| pipeline.source == source) {
-            pipeline.process(decoded.rows.clone(), partition, &mut self.links.partials, &mut self.links.distinct)?;
+            let mut process = |rows| pipeline.process(rows, partition, &mut self.links.partials, &mut self.links.distinct);
+            if let Err(error) = process(decoded.rows.clone()) {
+                let (row, error) = first_failure(&decoded.rows, error, &mut process);
+                let offset = row.and_then(|row| self.partitions[turn].offset_of(decoded.origin.record_of(row)));
+                return Err(match offset {
+                    None => error,
+                    Some(offset) => error
+                        .without("row")
+                        .with("topic", &self.topics[source])
+                        .with("partition", partition)
+                        .with("offset", offset),
+                });
+            }
             if !decoded.dead.is_empty() {
                 pipeline.bury(&self.topics[source], &decoded.dead)?;
             }
@@ -337,4 +350,16 @@ impl Worker {
     fn report(&self, report: Report) -> Result<()> {
         self.reports.send(report).map_err(|_| Error::internal("the coordinator is gone"))
     }
+}
+
+/// Which row an error about data is of, and the error of that row alone: they are tried one by one.
+fn first_failure(rows: &Rows, error: Error, process: &mut dyn FnMut(Rows) -> Result<()>) -> (Option<usize>, Error) {
+    if error.kind() == ErrorKind::Data {
+        for row in 0..rows.batch.num_rows() {
+            if let Err(error) = process(rows.one(row)) {
+                return (Some(row), error);
+            }
+        }
+    }
+    (None, error)
 }

@@ -71,7 +71,19 @@ impl LogSource for EmbeddedSource {
         Ok(None)
     }
 
-    fn open(&self, partition: Partition, at: Offset, _: Option<i32>) -> Result<Box<dyn PartitionReader>> {
+    fn open(&self, partition: Partition, at: Offset, leader_epoch: Option<i32>) -> Result<Box<dyn PartitionReader>> {
+        let now = self.topic.epoch_before(partition, at)?;
+        if let (Some(then), Some(now)) = (leader_epoch, now)
+            && then != now
+        {
+            let message = format!("the log was cut below offset {at} since it was read, and written again");
+            return Err(Error::refused("log_truncated", message)
+                .with("partition", partition)
+                .with("leader_epoch_then", then)
+                .with("leader_epoch_now", now)
+                .hint("records that were read are gone: reprocess into a new table"));
+        }
+
         Ok(Box::new(self.topic.reader(partition, at)?))
     }
 }
@@ -86,6 +98,41 @@ impl PartitionReader for LogReader {
 mod tests {
     use super::*;
     use crate::log::{LogDir, NewRecord, Retention, WriterOptions};
+
+    #[test]
+    fn a_log_that_was_cut_and_written_again_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let topic = LogDir::open(root.path()).create_topic("t", 1, Retention::default()).unwrap();
+        let write = |values: std::ops::Range<i64>| {
+            let mut writer = topic.writer(Partition(0), WriterOptions::default()).unwrap();
+            for timestamp in values {
+                writer.push(&NewRecord { value: Some(b"{}"), timestamp, ..NewRecord::default() }).unwrap();
+                writer.flush().unwrap();
+            }
+        };
+        write(0..5);
+        let source = EmbeddedSource::open(root.path(), "t").unwrap();
+        let mut block = RecordBlock::default();
+        source.open(Partition(0), Offset(0), None).unwrap().poll(&mut block, 1 << 20, None).unwrap();
+        let epoch = block.leader_epoch;
+        assert_eq!((block.len(), epoch), (5, Some(0)));
+        assert!(source.open(Partition(0), Offset(5), epoch).is_ok());
+        // The tail is torn: the last batch is cut in half, and the end that was published is older.
+        let segment = std::fs::read_dir(root.path().join("t/0")).unwrap().map(|entry| entry.unwrap().path());
+        let segment = segment.into_iter().find(|path| path.extension().is_some_and(|e| e == "log")).unwrap();
+        let bytes = std::fs::read(&segment).unwrap();
+        std::fs::write(&segment, &bytes[..bytes.len() - 10]).unwrap();
+        std::fs::remove_file(root.path().join("t/0/extent")).unwrap();
+        write(100..103);
+        let error = source.open(Partition(0), Offset(5), epoch).map(drop).unwrap_err();
+        assert_eq!(error.code(), "log_truncated", "{error}");
+        // Before the cut nothing has changed, and a block has records of one epoch.
+        let mut reader = source.open(Partition(0), Offset(3), epoch).unwrap();
+        reader.poll(&mut block, 1 << 20, None).unwrap();
+        assert_eq!((block.len(), block.leader_epoch), (1, Some(0)));
+        reader.poll(&mut block, 1 << 20, None).unwrap();
+        assert_eq!((block.len(), block.leader_epoch), (3, Some(1)));
+    }
 
     #[test]
     fn the_log_is_a_source() {

@@ -4,9 +4,35 @@ pub mod embedded;
 pub mod kafka;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::broker::{ClientOptions, TopicClient};
+use crate::config::Settings;
 use crate::error::Result;
+use crate::log::LogDir;
 use crate::message::{Offset, Partition, RecordBlock};
+
+/// Opens a topic of the log of the settings, to be read by so many threads.
+///
+/// # Errors
+/// A `ConfigError` for a topic that is not there, naming those that are.
+pub fn open(topic: &str, settings: &Settings, threads: usize) -> Result<Arc<dyn LogSource>> {
+    if settings.log_url.starts_with(Settings::KAFKA_SCHEME) {
+        let options = ClientOptions::new(&settings.log_url, &settings.kafka)?;
+        return Ok(Arc::new(kafka::KafkaSource::open(options, topic, threads)?));
+    }
+    let root = Settings::directory("log.url", &settings.log_url)?;
+    Ok(Arc::new(embedded::EmbeddedSource::open(root, topic)?))
+}
+
+/// The topics of the log of the settings.
+pub fn topics(settings: &Settings) -> Result<Vec<String>> {
+    if settings.log_url.starts_with(Settings::KAFKA_SCHEME) {
+        let options = ClientOptions::new(&settings.log_url, &settings.kafka)?;
+        return TopicClient::new(&options, "")?.topics();
+    }
+    LogDir::open(Settings::directory("log.url", &settings.log_url)?).topics()
+}
 
 /// A topic in a replayable log. An implementor guarantees that the records at given offsets never change, and that an
 /// offset it hands out is durable: a reader never sees what a crash of the log could take back.

@@ -308,6 +308,14 @@ def test_json_log_lines_are_objects(place: Path, script: Callable[..., Path]) ->
     assert events[-1] == "complete"
 
 
+def test_lines_for_machines_end_with_the_error_as_one(place: Path, script: Callable[..., Path]) -> None:
+    for format_ in (["--log-format", "json"], ["--log-format=json"]):
+        done = reprocess(script(), "metric.daily", *format_)
+        assert done.returncode == 2
+        last = json.loads(done.stderr.strip().splitlines()[-1])
+        assert (last["event"], last["code"]) == ("error", "log.unknown_topic")
+
+
 def live_process(script: Path, name: str) -> subprocess.Popen[str]:
     """A live job that has started; checkpoints come often."""
     words = [sys.executable, str(script), "--mode", "live", "--output-table", name, "--checkpoint-interval", "200ms"]

@@ -353,9 +353,9 @@ def test_kills_at_random_moments_change_nothing(kafka: Kafka, topic: str, at: di
 
 def test_a_kill_after_the_group_was_told_changes_nothing(kafka: Kafka, topic: str, at: dict[str, str], tmp_path: Path) -> None:
     kafka.create(topic, partitions=3)
-    kafka.produce(topic, events(3_000))
-    words = ("--mode", "reprocess", "--checkpoint-interval", "50ms", "--max-bytes-per-second", "100KiB")
-    for number in (1, 2, 3):
+    kafka.produce(topic, events(30_000))
+    words = ("--mode", "reprocess", "--checkpoint-interval", "50ms", "--max-bytes-per-second", "500KiB")
+    for number in (1, 1, 2):
         running = process(tmp_path, topic, kafka.url, *words, env={"KAPPA_FAILPOINT": f"K19:{number}"})
         running.communicate(timeout=60)
         assert running.returncode == -signal.SIGKILL
@@ -391,3 +391,32 @@ def test_each_way_to_log_in_works(secure_kafka: Kafka, topic: str, place: Path, 
     secure.produce(topic, events(30))
     options = {f"kafka.{name}": str(value) for name, value in secure.config.items() if name.startswith(("sasl", "ssl", "security"))}
     assert reprocess(daily(topic), "daily", {"log.url": secure.url, **options}).read == 30
+
+
+@pytest.mark.parametrize("listener", ["OAUTH", "OIDC"])
+def test_tokens_come_from_a_function(secure_kafka: Kafka, topic: str, place: Path, listener: str) -> None:
+    security = secure_kafka.cluster.security
+    assert security
+    admin = secure_kafka.by("PLAIN")
+    admin.create(topic, partitions=3)
+    admin.produce(topic, events(30))
+    made: list[float] = []
+
+    def token() -> tuple[str, str, int]:
+        text, expires = security.token(signed=listener == "OIDC", lifetime=30)
+        made.append(expires)
+        return text, "tests", int(expires * 1000)
+
+    options = {f"kafka.{name}": str(value) for name, value in security.client(listener).items() if not name.startswith("enable")}
+    options.pop("kafka.sasl.oauthbearer.config", None)
+    config = {**options, "log.url": f"kafka://{secure_kafka.cluster.address(listener)}", "kafka.oauth_token": token}
+    assert reprocess(daily(topic), "daily", config).read == 30
+    assert made
+    with pytest.raises(ConfigError, match="not a function"):
+        reprocess(daily(topic), "other", {**config, "kafka.oauth_token": "eyJ"})
+
+    def broken() -> tuple[str, str, int]:
+        raise ValueError("no token today")
+
+    with pytest.raises(KappaError, match="no token today"):
+        reprocess(daily(topic), "other", {**config, "kafka.oauth_token": broken})

@@ -5,6 +5,7 @@
 
 mod crash;
 mod formats;
+mod kafka;
 mod properties;
 mod refusals;
 mod support;

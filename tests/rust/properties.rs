@@ -15,20 +15,20 @@ use crate::support::world::{World, options, wait_for};
 
 /// What a case consists of.
 #[derive(Clone, Debug)]
-struct Case {
-    seed: u64,
+pub struct Case {
+    pub seed: u64,
     records: usize,
-    partitions: usize,
-    job: Job,
+    pub partitions: usize,
+    pub job: Job,
     parallelism: usize,
     restarted: usize,
-    interval_ms: u64,
+    pub interval_ms: u64,
     batch: usize,
     /// So little that caches are emptied all the time, or enough.
     memory: usize,
 }
 
-fn cases() -> impl Strategy<Value = Case> {
+pub fn cases() -> impl Strategy<Value = Case> {
     let outputs = prop_oneof![
         Just(vec![Output::Wide]),
         Just(vec![Output::Daily]),
@@ -62,31 +62,31 @@ fn pressed() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    fn log(&self) -> Log {
+    pub fn log(&self) -> Log {
         let shape = Shape { records: self.records, partitions: self.partitions, bad: self.job.bad != "fail" };
         generate(self.seed, shape)
     }
 
-    fn options(&self, mode: Mode) -> RunOptions {
+    pub fn options(&self, mode: Mode) -> RunOptions {
         let options = options(&self.job, mode, self.parallelism, self.interval_ms);
         RunOptions { batch_records: Some(self.batch), memory_bytes: self.memory, ..options }
     }
 
-    fn restart(&self, mode: Mode) -> RunOptions {
+    pub fn restart(&self, mode: Mode) -> RunOptions {
         RunOptions { parallelism: Some(self.restarted), ..self.options(mode) }
     }
 }
 
-fn begin(world: &World, job: &Job, options: RunOptions) -> Run {
-    start(job.plan(), options, world.settings.clone()).unwrap()
+pub fn begin(world: &World, job: &Job, options: RunOptions) -> Run {
+    start(world.plan(job), options, world.settings.clone()).unwrap()
 }
 
-fn finish(world: &World, job: &Job, options: RunOptions) -> Report {
+pub fn finish(world: &World, job: &Job, options: RunOptions) -> Report {
     begin(world, job, options).report().unwrap()
 }
 
 /// Waits until a live run has committed everything, and stops it.
-fn stop_at(world: &World, job: &Job, run: &Run, position: &[i64]) {
+pub fn stop_at(world: &World, job: &Job, run: &Run, position: &[i64]) {
     wait_for("the end of the log", || {
         assert!(!run.is_finished(), "{:?}", run.report());
         world.is_at(job, position)
@@ -95,7 +95,7 @@ fn stop_at(world: &World, job: &Job, run: &Run, position: &[i64]) {
     assert_eq!(run.report().unwrap().outcome, Outcome::Stopped);
 }
 
-fn config(cases: u32) -> ProptestConfig {
+pub fn config(cases: u32) -> ProptestConfig {
     // A case takes a while, and its seed says all: shrinking is not worth much here.
     ProptestConfig { cases, max_shrink_iters: 4, failure_persistence: None, ..ProptestConfig::default() }
 }

@@ -1,6 +1,7 @@
 //! What the tests stand on: a folder with a log and a catalog, random logs, jobs, and the oracle.
 
 pub mod child;
+pub mod cluster;
 pub mod data;
 pub mod fsum;
 pub mod generate;

@@ -11,8 +11,10 @@ use kappa::config::Settings;
 use kappa::job::RunOptions;
 use kappa::log::{LogDir, NewRecord, Retention, TopicWriter, WriterOptions};
 use kappa::message::Partition;
+use kappa::plan::logical::JobPlan;
 use kappa::table::{Catalog, TableName};
 
+use super::cluster;
 use super::data::{Log, TOPIC};
 use super::jobs::Job;
 use super::oracle::{Account, Domain, Multiset, cells, float, number, recompute, text};
@@ -21,6 +23,8 @@ use super::oracle::{Account, Domain, Multiset, cells, float, number, recompute, 
 pub struct World {
     pub dir: tempfile::TempDir,
     pub settings: Settings,
+    /// Where the log is a Kafka cluster: its address, the topic and its partitions.
+    kafka: Option<(String, String, usize)>,
 }
 
 /// The settings of a folder.
@@ -39,7 +43,7 @@ impl World {
     pub fn new(partitions: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings::resolve(&overrides(dir.path()), None).unwrap();
-        let world = Self { dir, settings };
+        let world = Self { dir, settings, kafka: None };
         world.log().create_topic(TOPIC, partitions as i32, Retention::default()).unwrap();
         world
     }
@@ -49,6 +53,30 @@ impl World {
         let world = Self::new(log.partitions.len());
         world.writer().append(log, &log.ends());
         world
+    }
+
+    /// With an empty topic of a Kafka cluster.
+    pub fn on_kafka(address: &str, partitions: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let topic = format!("events-{}", kappa::time::new_uuid());
+        cluster::create(address, &topic, partitions);
+        let log = ("log.url".to_owned(), format!("kafka://{address}"));
+        let settings = Settings::resolve(&overrides(dir.path()).into_iter().chain([log]).collect(), None).unwrap();
+        Self { dir, settings, kafka: Some((address.to_owned(), topic, partitions)) }
+    }
+
+    /// Writes to the topic of the Kafka cluster from its beginning.
+    pub fn kafka_writer(&self) -> cluster::Producing {
+        let (address, topic, partitions) = self.kafka.as_ref().unwrap();
+        cluster::Producing::new(address, topic, *partitions)
+    }
+
+    /// The plan of a job over this world's topic.
+    pub fn plan(&self, job: &Job) -> JobPlan {
+        match &self.kafka {
+            None => job.plan(),
+            Some((_, topic, _)) => JobPlan::from_json(&job.plan().to_json().unwrap().replace(TOPIC, topic)).unwrap(),
+        }
     }
 
     pub fn log(&self) -> LogDir {
@@ -234,7 +262,7 @@ pub fn options(job: &Job, mode: Mode, parallelism: usize, interval_ms: u64) -> R
 
 fn position_of(text: &str) -> Vec<i64> {
     let offsets: BTreeMap<String, BTreeMap<i32, i64>> = serde_json::from_str(text).unwrap();
-    offsets[TOPIC].values().copied().collect()
+    offsets.values().next().unwrap().values().copied().collect()
 }
 
 /// Waits for something that will come: a minute, then it is an error.

@@ -1,0 +1,78 @@
+//! A client of the cluster, with a thread that serves its events: errors of connections, tokens to renew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::NativeClient;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use super::context::Context;
+use super::failure::request_failed;
+use super::ffi::Failure;
+use super::options::ClientOptions;
+use crate::error::{Error, Result};
+
+/// Between two looks at whether the client is still needed.
+const EVENTS: Duration = Duration::from_millis(100);
+
+/// A client. The last to drop it waits for its thread.
+pub(super) struct Client {
+    shared: Arc<Shared>,
+    events: Option<JoinHandle<()>>,
+    options: ClientOptions,
+}
+
+struct Shared {
+    consumer: BaseConsumer<Context>,
+    over: AtomicBool,
+}
+
+impl Client {
+    /// Sets a client up; it connects when it is needed. A `ConfigError` names an option that librdkafka rejects.
+    pub fn new(options: &ClientOptions, config: &ClientConfig) -> Result<Self> {
+        let context = Context::new(options.tokens());
+        let consumer = config.create_with_context(context).map_err(|error| options.rejected(&error))?;
+        let shared = Arc::new(Shared { consumer, over: AtomicBool::new(false) });
+        let served = shared.clone();
+        let events = std::thread::Builder::new().name("kappa-kafka-events".into()).spawn(move || {
+            while !served.over.load(Relaxed) {
+                // Errors are noted by the context; partitions report their own in their queues.
+                let _ = served.consumer.poll(EVENTS);
+            }
+        });
+        let events = events.map_err(|e| Error::internal(format!("start a thread: {e}")))?;
+        Ok(Self { shared, events: Some(events), options: options.clone() })
+    }
+
+    /// The safe bindings' client.
+    pub fn consumer(&self) -> &BaseConsumer<Context> {
+        &self.shared.consumer
+    }
+
+    /// librdkafka's client.
+    pub fn native(&self) -> &NativeClient {
+        self.shared.consumer.client().native_client()
+    }
+
+    /// How it was set up.
+    pub fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    /// Makes a request. `doing` says what for, in an error.
+    pub fn request<T>(&self, doing: &str, ask: impl Fn(&Self) -> Result<T, Failure>) -> Result<T> {
+        ask(self).map_err(|failure| request_failed(doing, &failure, self.consumer().context().last_error(), &self.options))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Relaxed);
+        if let Some(events) = self.events.take() {
+            let _ = events.join();
+        }
+    }
+}
