@@ -14,7 +14,7 @@ use crate::checkpoint::manifest::Manifest;
 use crate::error::{Error, Result};
 use crate::message::Partition;
 use crate::plan::expr::AggregateFunction;
-use crate::plan::lower::SourceSpec;
+use crate::plan::lower::{PipelineSpec, SourceSpec};
 use crate::protocol::checkpoint::{Command, PartitionAck};
 use crate::protocol::event_time::TimeBounds;
 use crate::runtime::align::Aligner;
@@ -22,7 +22,7 @@ use crate::runtime::channel::{Wakers, edge};
 use crate::runtime::decode::SourceDecoder;
 use crate::runtime::partition::{BATCH_RECORDS, PartitionProgress, PartitionTask};
 use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
-use crate::runtime::task::{Limits, Links, Worker};
+use crate::runtime::task::{Limits, Links, RegroupLinks, Worker};
 use crate::sink::StagingWriter;
 use crate::sink::iceberg::IcebergStaging;
 use crate::state::StateStore;
@@ -68,17 +68,21 @@ pub fn launch(
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
     let fresh = manifest.state.is_none();
     let store = open_state(&version, &stateful, options.memory_bytes / 2)?;
-    let groupings = prepared.lowered.pipelines.iter().filter(|pipeline| pipeline.aggregate.is_some()).count();
+    // A second grouping folds twice: what it takes back, and what it adds.
+    let folds =
+        |pipeline: &PipelineSpec| usize::from(pipeline.aggregate.is_some()) + 2 * usize::from(pipeline.regroup.is_some());
+    let folds: usize = prepared.lowered.pipelines.iter().map(folds).sum();
     let context = PipelineContext {
         workers,
-        local_bytes: options.memory_bytes / 8 / workers / groupings.max(1),
+        local_bytes: options.memory_bytes / 8 / workers / folds.max(1),
         zones: &manifest.time_zones,
         store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
         fresh,
     };
     let wakers = Wakers::new(workers);
     let (reports, from_workers) = unbounded();
-    let mut links = make_links(workers, &wakers);
+    let regroups = prepared.lowered.pipelines.iter().any(|pipeline| pipeline.regroup.is_some());
+    let mut links = make_links(workers, &wakers, regroups);
     links.reverse();
     let watched = watch(prepared, manifest)?;
     let bounds = source_bounds(prepared)?;
@@ -148,15 +152,21 @@ fn open_state(version: &OwnedVersion, families: &[String], memory: usize) -> Res
     Ok(Some(Arc::new(RocksStore::open(&work, families, memory)?)))
 }
 
-fn make_links(workers: usize, wakers: &Wakers) -> Vec<Links> {
+fn make_links(workers: usize, wakers: &Wakers, regroups: bool) -> Vec<Links> {
     let (partials, distinct, tallies) = (edge(workers, wakers), edge(workers, wakers), edge(workers, wakers));
     let link = |((partials, distinct), tallies): ((_, _), _)| {
         let ((partials, partials_in), (distinct, distinct_in), (tallies, tallies_in)): ((_, Vec<_>), (_, Vec<_>), (_, Vec<_>)) =
             (partials, distinct, tallies);
         let groups_in = Aligner::new(partials_in.into_iter().chain(tallies_in).collect());
-        Links { partials, distinct, tallies, values_in: Aligner::new(distinct_in), groups_in }
+        Links { partials, distinct, tallies, values_in: Aligner::new(distinct_in), groups_in, regroup: None }
     };
-    partials.into_iter().zip(distinct).zip(tallies).map(link).collect()
+    let mut links: Vec<Links> = partials.into_iter().zip(distinct).zip(tallies).map(link).collect();
+    if regroups {
+        for (links, (changes, changes_in)) in links.iter_mut().zip(edge(workers, wakers)) {
+            links.regroup = Some(RegroupLinks { changes, changes_in: Aligner::new(changes_in) });
+        }
+    }
+    links
 }
 
 fn watch(prepared: &Prepared, manifest: &Manifest) -> Result<Arc<Vec<Watched>>> {

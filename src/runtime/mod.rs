@@ -3,6 +3,9 @@
 pub mod align;
 pub mod channel;
 pub mod decode;
+mod grouped;
 pub mod partition;
 pub mod pipeline;
+mod regroup;
+mod table_end;
 pub mod task;

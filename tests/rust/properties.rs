@@ -33,7 +33,10 @@ fn cases() -> impl Strategy<Value = Case> {
         Just(vec![Output::Wide]),
         Just(vec![Output::Daily]),
         Just(vec![Output::Rows]),
+        Just(vec![Output::Nested]),
+        Just(vec![Output::Nested]),
         Just(vec![Output::Wide, Output::Rows]),
+        Just(vec![Output::Daily, Output::Nested, Output::Rows]),
         Just(vec![Output::Daily, Output::Rows, Output::Wide]),
     ];
     let policies =
@@ -54,7 +57,11 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 fn pressed() -> impl Strategy<Value = Case> {
-    let outputs = prop_oneof![Just(vec![Output::Wide]), Just(vec![Output::Daily, Output::Rows])];
+    let outputs = prop_oneof![
+        Just(vec![Output::Wide]),
+        Just(vec![Output::Daily, Output::Rows]),
+        Just(vec![Output::Nested, Output::Daily])
+    ];
     (any::<u64>(), outputs, 2..=4usize, 1..=4usize, 1..=4usize).prop_map(|(seed, outputs, parallelism, restarted, batch)| {
         let job = Job { outputs, late: "drop", bad: "skip" };
         Case { seed, records: 8_000, partitions: 4, job, parallelism, restarted, interval_ms: 1, batch, memory: 1 }
