@@ -68,13 +68,9 @@ pub fn launch(
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
     let fresh = manifest.state.is_none();
     let store = open_state(&version, &stateful, options.memory_bytes / 2)?;
-    // A second grouping folds twice: what it takes back, and what it adds.
-    let folds =
-        |pipeline: &PipelineSpec| usize::from(pipeline.aggregate.is_some()) + 2 * usize::from(pipeline.regroup.is_some());
-    let folds: usize = prepared.lowered.pipelines.iter().map(folds).sum();
     let context = PipelineContext {
         workers,
-        local_bytes: options.memory_bytes / 8 / workers / folds.max(1),
+        local_bytes: options.memory_bytes / 8 / workers / folds(prepared).max(1),
         zones: &manifest.time_zones,
         store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
         fresh,
@@ -126,6 +122,12 @@ pub fn launch(
         observer,
     };
     Ok(Launched { workers: handles, coordinator, watched })
+}
+
+/// The local sides that share the memory for them. A second grouping has two: for what it takes back, and what it adds.
+fn folds(prepared: &Prepared) -> usize {
+    let of = |pipeline: &PipelineSpec| usize::from(pipeline.aggregate.is_some()) + 2 * usize::from(pipeline.regroup.is_some());
+    prepared.lowered.pipelines.iter().map(of).sum()
 }
 
 fn default_parallelism() -> usize {

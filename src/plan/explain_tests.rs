@@ -37,11 +37,11 @@ fn both_groupings_are_shown() {
   size   Int64 not null
   users  Int64 not null
   mean   Float64
-  └ group_by day=day, size=rows
+  └ group_by day, size=rows
     agg users=len(): Int64
     agg mean=total.sum() / len(): Float64
     └ filter rows > 1
-      └ group_by day=event_time.dt.date(time_zone="UTC"), user=merchant_id
+      └ group_by day=event_time.dt.date(), user=merchant_id
         agg rows=len(): Int64
         agg total=amount.sum(): Int64
         └ filter (status == "captured") & (amount > 0)
