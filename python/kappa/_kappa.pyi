@@ -15,6 +15,7 @@ __all__ = [
     "Settings",
     "__version__",
     "check",
+    "check_key",
     "explain",
     "extents",
     "fingerprint",
@@ -29,6 +30,9 @@ __version__: str
 
 def schema_of(node: str) -> str:
     """The columns that a step of a plan gives, as a JSON list of fields. Raises `PlanError` where types do not fit."""
+
+def check_key(node: str) -> None:
+    """Whether the rows that a step of a plan gives can go to a table. Raises `PlanError` if a part of their key is gone."""
 
 def explain(plan: str) -> str:
     """A plan as text."""

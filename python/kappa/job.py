@@ -134,6 +134,10 @@ class Job:
             raise plan_error("a job with several outputs gives each a name", code="unnamed_output", hint=hint)
         if name in names:
             raise plan_error(f"an output named {name!r} is there already", code="duplicate_output")
+        try:
+            _kappa.check_key(json.dumps(stream._node))
+        except KappaError as error:
+            raise with_location(error) from None
         self._outputs.append((name, stream))
 
     @property

@@ -91,11 +91,16 @@ class Stream:
     def group_by(self, *by: IntoExpr, **named: IntoExpr) -> GroupedStream:
         """Groups rows by a key. Text names a column; null keys form a group.
 
+        A grouped result can be grouped once more, for example users by how much they have done: the second `agg` takes
+        `kappa.len()`, `count`, `sum` and `mean`, and follows every change of the first.
+
         >>> import kappa
         >>> job = kappa.Job("docs")
         >>> stream = job.read("t", schema={"at": kappa.Timestamp("ms"), "x": kappa.Int64}, event_time="at")
         >>> stream.group_by(day=kappa.col("at").dt.date()).agg(rows=kappa.len())
         Stream({"day": Date, "rows": Int64})
+        >>> stream.group_by("x").agg(rows=kappa.len()).group_by("rows").agg(values=kappa.len())
+        Stream({"rows": Int64, "values": Int64})
         """
         return GroupedStream(self._job, self._node, _named(by, named, "group_by", columns=True))
 

@@ -154,6 +154,9 @@ fn is_zero(count: &u64) -> bool {
 pub struct OperatorState {
     /// Its stable name.
     pub name: String,
+    /// What the edge to it carries. `retract`: rows that are taken back come as such, without a weight column.
+    #[serde(default = "Edge::append", skip_serializing_if = "Edge::is_append")]
+    pub input: Edge,
     /// The families of its state.
     pub families: Vec<String>,
     /// The encoding of its keys.
@@ -188,8 +191,18 @@ pub enum Edge {
     Append,
     /// The newest row of each key.
     Upsert,
-    /// Rows with weights.
+    /// New rows, and rows that are taken back.
     Retract,
+}
+
+impl Edge {
+    fn append() -> Self {
+        Self::Append
+    }
+
+    fn is_append(&self) -> bool {
+        *self == Self::Append
+    }
 }
 
 /// An output of a version.

@@ -14,7 +14,7 @@ use crate::checkpoint::coordinator::{Control, Coordinator};
 use crate::checkpoint::manifest::{Manifest, UNKNOWN_EPOCH};
 use crate::error::{Error, Result};
 use crate::plan::expr::AggregateFunction;
-use crate::plan::lower::SourceSpec;
+use crate::plan::lower::{PipelineSpec, SourceSpec};
 use crate::protocol::checkpoint::{Command, PartitionAck, Report};
 use crate::protocol::event_time::TimeBounds;
 use crate::runtime::align::Aligner;
@@ -23,7 +23,7 @@ use crate::runtime::decode::SourceDecoder;
 use crate::runtime::partition::{BATCH_RECORDS, PartitionTask};
 use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
 use crate::runtime::rate_limit::RateLimit;
-use crate::runtime::task::{Limits, Links, Worker};
+use crate::runtime::task::{Limits, Links, RegroupLinks, Worker};
 use crate::sink::StagingWriter;
 use crate::sink::iceberg::IcebergStaging;
 use crate::state::StateStore;
@@ -49,17 +49,17 @@ pub fn launch(prepared: &Prepared, version: OwnedVersion, options: &RunOptions, 
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
     let fresh = manifest.state.is_none();
     let store = open_state(&version, &stateful, options.memory_bytes / 2)?;
-    let groupings = prepared.lowered.pipelines.iter().filter(|pipeline| pipeline.aggregate.is_some()).count();
     let context = PipelineContext {
         workers,
-        local_bytes: options.memory_bytes / 8 / workers / groupings.max(1),
+        local_bytes: options.memory_bytes / 8 / workers / folds(prepared).max(1),
         zones: &manifest.time_zones,
         store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
         fresh,
     };
     let wakers = Wakers::new(workers);
     let (reports, from_workers) = unbounded();
-    let mut links = make_links(workers, &wakers);
+    let regroups = prepared.lowered.pipelines.iter().any(|pipeline| pipeline.regroup.is_some());
+    let mut links = make_links(workers, &wakers, regroups);
     links.reverse();
     let watched = Arc::new(WatchList::new(prepared, manifest)?);
     let bounds = source_bounds(prepared)?;
@@ -110,6 +110,12 @@ pub fn launch(prepared: &Prepared, version: OwnedVersion, options: &RunOptions, 
     Ok(Launched { workers: handles, coordinator, watched, reports })
 }
 
+/// The local sides that share the memory for them. A second grouping has two: for what it takes back, and what it adds.
+fn folds(prepared: &Prepared) -> usize {
+    let of = |pipeline: &PipelineSpec| usize::from(pipeline.aggregate.is_some()) + 2 * usize::from(pipeline.regroup.is_some());
+    prepared.lowered.pipelines.iter().map(of).sum()
+}
+
 /// Half of the budget is the store's; three eighths are the owners' caches, one eighth is the source sides'.
 fn limits(memory: usize, workers: usize) -> Limits {
     Limits { cache_bytes: memory * 3 / 8 / workers, dirty: 64 << 10, changed: 500_000 }
@@ -130,15 +136,21 @@ fn open_state(version: &OwnedVersion, families: &[String], memory: usize) -> Res
     Ok(Some(Arc::new(RocksStore::open(&work, families, memory)?)))
 }
 
-fn make_links(workers: usize, wakers: &Wakers) -> Vec<Links> {
+fn make_links(workers: usize, wakers: &Wakers, regroups: bool) -> Vec<Links> {
     let (partials, distinct, tallies) = (edge(workers, wakers), edge(workers, wakers), edge(workers, wakers));
     let link = |((partials, distinct), tallies): ((_, _), _)| {
         let ((partials, partials_in), (distinct, distinct_in), (tallies, tallies_in)): ((_, Vec<_>), (_, Vec<_>), (_, Vec<_>)) =
             (partials, distinct, tallies);
         let groups_in = Aligner::new(partials_in.into_iter().chain(tallies_in).collect());
-        Links { partials, distinct, tallies, values_in: Aligner::new(distinct_in), groups_in }
+        Links { partials, distinct, tallies, values_in: Aligner::new(distinct_in), groups_in, regroup: None }
     };
-    partials.into_iter().zip(distinct).zip(tallies).map(link).collect()
+    let mut links: Vec<Links> = partials.into_iter().zip(distinct).zip(tallies).map(link).collect();
+    if regroups {
+        for (links, (changes, changes_in)) in links.iter_mut().zip(edge(workers, wakers)) {
+            links.regroup = Some(RegroupLinks { changes, changes_in: Aligner::new(changes_in) });
+        }
+    }
+    links
 }
 
 /// Partitions are dealt out in turn, over all sources.

@@ -19,11 +19,11 @@ use crate::message::Epoch;
 use crate::operator::accumulator;
 use crate::plan::fingerprint::fingerprint;
 use crate::plan::logical::{BadRecordPolicy, JobPlan, LatePolicy};
-use crate::plan::lower::{AggregateSpec, Lowered, SourceSpec};
+use crate::plan::lower::{AggregateSpec, Lowered, PipelineSpec, SourceSpec};
 use crate::plan::time_zones::ZoneTables;
 use crate::protocol::failpoint;
 use crate::protocol::version::{Request, StoredVersion, TableFact, VersionDecision, common_version, decide_version};
-use crate::runtime::pipeline::families;
+use crate::runtime::pipeline::families_of;
 use crate::sink::dead_letter;
 use crate::source::LogSource;
 use crate::state::encoding::{FORMAT_VERSION, HASH_SEED, KEY_GROUPS};
@@ -237,17 +237,21 @@ impl Prepared {
 
     fn operators(&self) -> Result<Vec<OperatorState>> {
         let mut operators = Vec::new();
-        for pipeline in &self.lowered.pipelines {
-            let Some(aggregate) = &pipeline.aggregate else { continue };
+        let groupings = |pipeline: &'_ PipelineSpec| {
+            let first = pipeline.aggregate.clone().map(|aggregate| (aggregate, Edge::Append));
+            first.into_iter().chain(pipeline.regroup.clone().map(|regroup| (regroup.aggregate, Edge::Retract)))
+        };
+        for (aggregate, input) in self.lowered.pipelines.iter().flat_map(groupings) {
             let encoding = |call| Ok(accumulator::create(call)?.encoding_id());
             operators.push(OperatorState {
                 name: aggregate.name.clone(),
-                families: families(pipeline),
+                input,
+                families: families_of(&aggregate),
                 key_encoding: u32::from(FORMAT_VERSION),
                 accumulator_encodings: aggregate.calls.iter().map(encoding).collect::<Result<_>>()?,
                 hash_seed: HASH_SEED,
                 key_groups: KEY_GROUPS,
-                fields: state_fields(aggregate),
+                fields: state_fields(&aggregate),
             });
         }
         Ok(operators)
@@ -318,7 +322,7 @@ impl Prepared {
     }
 
     fn committer(&self, manifest: &Manifest, tables: &[(Table, Option<Table>)]) -> Committer {
-        let target = |((rows, letters), pipeline): (&(Table, Option<Table>), &crate::plan::lower::PipelineSpec)| CommitTarget {
+        let target = |((rows, letters), pipeline): (&(Table, Option<Table>), &PipelineSpec)| CommitTarget {
             table: rows.name().clone(),
             uuid: rows.uuid(),
             kind: match pipeline.aggregate {

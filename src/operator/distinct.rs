@@ -318,11 +318,6 @@ impl DistinctOwner {
         }
     }
 
-    /// Groups with a tally that waits to be sent.
-    pub fn waiting_tallies(&self) -> usize {
-        self.tallied.len()
-    }
-
     /// Writes what changed to the store.
     pub fn flush_state(&mut self) -> Result<()> {
         let mut changes: Vec<Write> = Vec::with_capacity(self.new_values.len() + self.dirty.len());

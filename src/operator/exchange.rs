@@ -60,6 +60,8 @@ pub struct PartialBlock {
     pub keys: Strings,
     /// For each, its accumulators' encodings one after the other.
     pub partials: Strings,
+    /// Whether they are taken back: they were added in an earlier epoch.
+    pub retract: bool,
 }
 
 /// Values seen in groups, for the values' owner. Each (group, value) at most once a block.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, UInt32Array};
 
 use super::accumulator::{self, Accumulator};
 use super::exchange::{PartialBlock, Strings, TallyBlock};
@@ -30,6 +30,10 @@ pub struct GroupOwner {
     index: KeyIndex,
     flags: Vec<Flags>,
     changed: Vec<u32>,
+    /// What the groups of `changed` were at the last barrier, in the same order; only where a second grouping follows.
+    before: Option<BeforeImages>,
+    /// Whether partial results are also taken back: a group that is as empty as a new one is gone.
+    retracts: bool,
     dirty: Vec<u32>,
     /// Whether everything that was ever stored is in memory: then a miss is an absence, and nothing is read.
     complete: bool,
@@ -47,6 +51,43 @@ pub struct ChangedGroups {
     pub keys: Vec<ArrayRef>,
     /// One array per aggregate.
     pub results: Vec<ArrayRef>,
+    /// What those that existed were at the last barrier, if the owner keeps that.
+    pub previous: Option<PreviousGroups>,
+}
+
+/// What changed groups were at the last barrier.
+pub struct PreviousGroups {
+    /// Which of the changed groups existed then: positions in their columns, rising.
+    pub rows: UInt32Array,
+    /// Of those, one array per aggregate.
+    pub results: Vec<ArrayRef>,
+}
+
+/// The encoded accumulators of groups as of the last barrier; nothing for a group that did not exist.
+#[derive(Default)]
+struct BeforeImages {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl BeforeImages {
+    fn get(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.bytes[start..self.ends[index]]
+    }
+
+    /// Forgets all from a position on; the memory too, where nothing is left.
+    fn truncate(&mut self, len: usize) {
+        if len == 0 {
+            *self = Self::default();
+        }
+        self.ends.truncate(len);
+        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+    }
+
+    fn memory(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * 8
+    }
 }
 
 impl GroupOwner {
@@ -68,12 +109,20 @@ impl GroupOwner {
             index: KeyIndex::default(),
             flags: Vec::new(),
             changed: Vec::new(),
+            before: None,
+            retracts: spec.calls.iter().any(|call| call.retracts),
             dirty: Vec::new(),
             complete: fresh,
         })
     }
 
-    /// Adds partial results.
+    /// The same owner, which also hands out what changed groups were at the last barrier.
+    pub fn with_before_images(mut self) -> Self {
+        self.before = Some(BeforeImages::default());
+        self
+    }
+
+    /// Adds partial results, or takes them back.
     pub fn merge(&mut self, block: &PartialBlock) -> Result<()> {
         let slots = self.resolve(&block.keys)?;
         for (i, &(slot, existed)) in slots.iter().enumerate() {
@@ -81,10 +130,14 @@ impl GroupOwner {
             if existed && partial == self.empty {
                 continue;
             }
+            self.mark(slot, existed);
             for accumulator in &mut self.accumulators {
-                accumulator.merge(slot, &mut partial)?;
+                if block.retract {
+                    accumulator.retract(slot, &mut partial)?;
+                } else {
+                    accumulator.merge(slot, &mut partial)?;
+                }
             }
-            self.mark(slot);
         }
         Ok(())
     }
@@ -92,6 +145,7 @@ impl GroupOwner {
     /// Adds to distinct counts.
     pub fn tally(&mut self, block: &TallyBlock) -> Result<()> {
         let slots = self.resolve(&block.groups)?;
+        slots.iter().for_each(|&(slot, existed)| self.mark(slot, existed));
         let Some(accumulator) = self.accumulators.get_mut(block.call) else {
             return Err(Error::internal("a tally for an aggregate that does not exist"));
         };
@@ -101,15 +155,21 @@ impl GroupOwner {
             accumulator::encode_count(count, &mut partial);
             accumulator.merge(slot, &mut partial.as_slice())?;
         }
-        slots.iter().for_each(|&(slot, _)| self.mark(slot));
         Ok(())
     }
 
-    fn mark(&mut self, slot: u32) {
+    /// Notes that a group is about to change.
+    fn mark(&mut self, slot: u32, existed: bool) {
         let flags = &mut self.flags[slot as usize];
         if !flags.changed {
             flags.changed = true;
             self.changed.push(slot);
+            if let Some(before) = &mut self.before {
+                if existed {
+                    self.accumulators.iter().for_each(|a| a.encode(slot, &mut before.bytes));
+                }
+                before.ends.push(before.bytes.len());
+            }
         }
         if !flags.dirty {
             flags.dirty = true;
@@ -157,19 +217,45 @@ impl GroupOwner {
         Ok(())
     }
 
-    /// The groups that changed since the last call, by key. `None` if there are none.
-    pub fn take_changed(&mut self) -> Result<Option<ChangedGroups>> {
+    /// Groups that changed since the barrier before and were not taken yet, at most so many, by key. `None` if there are
+    /// none.
+    pub fn take_changed(&mut self, most: usize) -> Result<Option<ChangedGroups>> {
         if self.changed.is_empty() {
             return Ok(None);
         }
-        let mut slots = std::mem::take(&mut self.changed);
-        slots.sort_unstable_by(|a, b| self.index.key(*a).cmp(self.index.key(*b)));
-        slots.iter().for_each(|slot| self.flags[*slot as usize].changed = false);
+        let from = self.changed.len().saturating_sub(most);
+        let mut taken: Vec<(u32, usize)> = self.changed.drain(from..).zip(from..).collect();
+        taken.sort_unstable_by(|a, b| self.index.key(a.0).cmp(self.index.key(b.0)));
+        taken.iter().for_each(|(slot, _)| self.flags[*slot as usize].changed = false);
+        let previous = match &self.before {
+            Some(before) => Some(self.previous(taken.iter().map(|(_, place)| before.get(*place)))?),
+            None => None,
+        };
+        if let Some(before) = &mut self.before {
+            before.truncate(from);
+        }
+        let slots: Vec<u32> = taken.into_iter().map(|(slot, _)| slot).collect();
         let keys: Vec<&[u8]> = slots.iter().map(|slot| self.index.key(*slot)).collect();
         let keys = self.encoder.decode(&keys)?;
         let results = self.accumulators.iter().map(|a| a.output(&slots)).collect::<Result<Vec<_>>>();
         let results = results.map_err(|error| self.name_group(error, &slots))?;
-        Ok(Some(ChangedGroups { keys, results }))
+        Ok(Some(ChangedGroups { keys, results, previous }))
+    }
+
+    /// The results of before images; those that are empty are of groups that did not exist.
+    fn previous<'a>(&self, images: impl Iterator<Item = &'a [u8]>) -> Result<PreviousGroups> {
+        let mut accumulators = create(&self.calls)?;
+        let mut rows = Vec::new();
+        for (row, mut image) in images.enumerate().filter(|(_, image)| !image.is_empty()) {
+            for accumulator in &mut accumulators {
+                accumulator.ensure(rows.len() + 1);
+                accumulator.merge(rows.len() as u32, &mut image)?;
+            }
+            rows.push(row as u32);
+        }
+        let slots: Vec<u32> = (0..rows.len() as u32).collect();
+        let results = accumulators.iter().map(|a| a.output(&slots)).collect::<Result<_>>()?;
+        Ok(PreviousGroups { rows: rows.into(), results })
     }
 
     /// Adds to an error of many groups the key of the first whose result does not fit.
@@ -187,7 +273,8 @@ impl GroupOwner {
         for slot in self.dirty.drain(..) {
             let mut value = vec![VALUE_ENCODING];
             self.accumulators.iter().for_each(|a| a.encode(slot, &mut value));
-            changes.push((stored_key(self.index.hash(slot), self.index.key(slot)), Some(value)));
+            let gone = self.retracts && value[1..] == self.empty;
+            changes.push((stored_key(self.index.hash(slot), self.index.key(slot)), (!gone).then_some(value)));
             self.flags[slot as usize].dirty = false;
         }
         if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, changes) }
@@ -198,7 +285,8 @@ impl GroupOwner {
         self.changed.len() < FEW || self.index.len() > 2 * self.changed.len()
     }
 
-    /// Empties the cache but for the groups that changed in this epoch. What is dirty must have been flushed.
+    /// Empties the cache but for the groups that changed in this epoch, which stay in their order: before images lie
+    /// beside it. What is dirty must have been flushed.
     pub fn evict(&mut self) -> Result<()> {
         debug_assert!(self.dirty.is_empty());
         let kept: Vec<(Vec<u8>, Vec<u8>)> = std::mem::take(&mut self.changed)
@@ -236,19 +324,11 @@ impl GroupOwner {
         self.changed.len()
     }
 
-    /// Groups in memory.
-    pub fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Whether none is in memory.
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
     /// Bytes of memory in use, about.
     pub fn memory(&self) -> usize {
-        self.index.memory() + self.flags.capacity() * 2 + self.accumulators.iter().map(|a| a.memory()).sum::<usize>()
+        let before = self.before.as_ref().map_or(0, BeforeImages::memory);
+        let accumulators: usize = self.accumulators.iter().map(|a| a.memory()).sum();
+        self.index.memory() + self.flags.capacity() * 2 + accumulators + before
     }
 }
 
@@ -263,72 +343,5 @@ fn stored_key(hash: u64, key: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use arrow::array::{AsArray, StringArray};
-    use arrow::datatypes::Int64Type;
-
-    use super::*;
-    use crate::plan::expr::{AggregateFunction, Expr, NamedExpr};
-    use crate::plan::schema::DataType;
-    use crate::state::memory::MemoryStore;
-
-    fn owner() -> GroupOwner {
-        let call = AggregateCall {
-            name: "rows".into(),
-            function: AggregateFunction::Len,
-            input: None,
-            input_type: None,
-            filter: None,
-            ignore_nulls: false,
-            output_type: DataType::Int64,
-        };
-        let keys = vec![NamedExpr { name: "k".into(), expr: Expr::Column("k".into()) }];
-        let spec = AggregateSpec { name: "g".into(), keys, key_types: vec![DataType::String], calls: vec![call] };
-        GroupOwner::new(&spec, "g".into(), Arc::new(MemoryStore::default()), true).unwrap()
-    }
-
-    fn add(owner: &mut GroupOwner, groups: std::ops::Range<usize>) {
-        let column: ArrayRef = Arc::new(StringArray::from_iter_values(groups.map(|group| format!("group {group}"))));
-        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        KeyEncoder::new(&[DataType::String]).unwrap().encode(&[column], &mut bytes, &mut ends).unwrap();
-        let (mut block, mut start) = (PartialBlock::default(), 0);
-        for end in ends {
-            block.keys.push(&bytes[start..end]);
-            block.partials.push(&1_i64.to_le_bytes());
-            start = end;
-        }
-        owner.merge(&block).unwrap();
-    }
-
-    fn changed(owner: &mut GroupOwner) -> Vec<i64> {
-        let changed = owner.take_changed().unwrap();
-        changed.map(|changed| changed.results[0].as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default()
-    }
-
-    #[test]
-    fn an_eviction_gives_memory_back_and_keeps_what_changed() {
-        let mut owner = owner();
-        add(&mut owner, 0..20_000);
-        assert_eq!(changed(&mut owner), vec![1; 20_000]);
-        add(&mut owner, 5..15);
-        let before = owner.memory();
-        owner.flush_state().unwrap();
-        assert!(owner.is_evictable());
-        owner.evict().unwrap();
-        assert!(owner.memory() * 100 < before, "{} of {before}", owner.memory());
-        add(&mut owner, 10..20);
-        let mut counts = changed(&mut owner);
-        counts.sort_unstable();
-        // 5 to 9 and 15 to 19 have come twice, 10 to 14 three times.
-        assert_eq!(counts, [vec![2; 10], vec![3; 5]].concat());
-    }
-
-    #[test]
-    fn groups_that_changed_are_not_copied_again_and_again() {
-        let mut owner = owner();
-        add(&mut owner, 0..FEW + 1);
-        assert!(!owner.is_evictable());
-        changed(&mut owner);
-        assert!(owner.is_evictable());
-    }
-}
+#[path = "merge_tests.rs"]
+mod tests;

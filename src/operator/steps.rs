@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
-use arrow::compute::{and, filter};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::filter;
+use arrow::datatypes::UInt32Type;
 
 use super::eval::Evaluator;
 use crate::error::Result;
@@ -97,23 +98,26 @@ impl Steps {
         Ok(Rows { batch, order })
     }
 
-    /// Runs the chain over results of a grouping: all rows stay, and the mask says which are accepted.
-    pub fn apply_masked(&self, mut batch: RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
-        let mut accepted: Option<BooleanArray> = None;
+    /// Runs the chain over results of a grouping: the rows that are accepted, and which those are of the rows given; `None`:
+    /// all. Behind a filter nothing is computed for rows that it does not accept.
+    pub fn apply_numbered(&self, mut batch: RecordBatch) -> Result<(RecordBatch, Option<UInt32Array>)> {
+        let mut numbers: Option<UInt32Array> = None;
         for step in &self.steps {
             match step {
                 Compiled::Filter(condition, kept) => {
                     let mask = condition.filter_mask(&batch)?;
-                    batch = batch.project(kept)?;
-                    accepted = Some(match accepted {
-                        Some(before) => and(&before, &mask)?,
-                        None => mask,
-                    });
+                    if mask.true_count() == mask.len() {
+                        batch = batch.project(kept)?;
+                        continue;
+                    }
+                    let before = numbers.unwrap_or_else(|| (0..batch.num_rows() as u32).collect());
+                    numbers = Some(filter(&before, &mask)?.as_primitive::<UInt32Type>().clone());
+                    batch = filtered(&batch, kept, &mask)?;
                 }
                 Compiled::Project(evaluators, schema) => batch = project(&batch, evaluators, schema)?,
             }
         }
-        Ok((batch, accepted))
+        Ok((batch, numbers))
     }
 }
 

@@ -30,6 +30,26 @@ output 0: upsert, primary key (day)
 }
 
 #[test]
+fn both_groupings_are_shown() {
+    let text = explain(&job([nested()])).unwrap();
+    let steps = r#"output 0: upsert, primary key (day, size)
+  day    Date not null
+  size   Int64 not null
+  users  Int64 not null
+  mean   Float64
+  └ group_by day, size=rows
+    agg users=len(): Int64
+    agg mean=total.sum() / len(): Float64
+    └ filter rows > 1
+      └ group_by day=event_time.dt.date(), user=merchant_id
+        agg rows=len(): Int64
+        agg total=amount.sum(): Int64
+        └ filter (status == "captured") & (amount > 0)
+"#;
+    assert!(text.contains(steps), "{text}");
+}
+
+#[test]
 fn expressions_are_printed_as_they_are_written() {
     let sum = call(F::Add, [col("a"), call(F::Mul, [int(2), call(F::Neg, [col("b")])])]);
     let when = call(F::When, [col("p"), text("x"), call(F::IsNull, [col("q")]), null(), lit(DataType::Boolean, true)]);

@@ -25,7 +25,7 @@ fn the_canonical_text_is_pinned() {
 #[test]
 fn golden_fingerprints() {
     let golden: Vec<(JobPlan, String)> = serde_json::from_str(include_str!("../../tests/golden/fingerprints.json")).unwrap();
-    assert!(golden.len() >= 4);
+    assert!(golden.len() >= 5);
     for (plan, expected) in golden {
         assert_eq!(fingerprint(&plan).unwrap(), expected, "{}", canonical_text(&plan).unwrap());
     }
@@ -48,7 +48,7 @@ fn print_golden() {
     let when = call(F::When, [call(F::Gt, [price.clone(), lit(decimal(3, 1), "10.5")]), float(0.1), float(f64::MAX)]);
     let append = select(reads(), [named("price", price), named("rate", when), named("at", col("at"))]);
     let renamed = select(merchants(), [named("n", col("merchants")), named("date", col("day"))]);
-    let plans = [job([merchants()]), job([compound]), job([append]), job([renamed, merchants()])];
+    let plans = [job([merchants()]), job([compound]), job([append]), job([renamed, merchants()]), job([nested()])];
     let golden: Vec<_> = plans.iter().map(|plan| (plan, fingerprint(plan).unwrap())).collect();
     println!("{}", serde_json::to_string_pretty(&golden).unwrap());
 }

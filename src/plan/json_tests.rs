@@ -72,7 +72,7 @@ fn types() {
 
 #[test]
 fn plans_come_back_as_they_went() {
-    let plan = job([merchants(), select(source(), [named("x", col("amount"))])]);
+    let plan = job([merchants(), select(source(), [named("x", col("amount"))]), nested()]);
     assert_eq!(JobPlan::from_json(&plan.to_json().unwrap()).unwrap(), plan);
     let error = JobPlan::from_json("{\"format\": 1, \"jobs\": 3}").unwrap_err();
     assert!(error.message().starts_with("not a plan: unknown field `jobs`"), "{error}");

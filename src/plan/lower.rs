@@ -44,7 +44,9 @@ pub struct PipelineSpec {
     pub before: Vec<Step>,
     /// The grouping, if there is one.
     pub aggregate: Option<AggregateSpec>,
-    /// Stateless steps on the rows that an aggregate makes. Where a filter is not true, the row is deleted.
+    /// The grouping of the rows that the first one makes, if there is one.
+    pub regroup: Option<RegroupSpec>,
+    /// Stateless steps on the rows that the last grouping makes. Where a filter is not true, the row is deleted.
     pub after: Vec<Step>,
     /// The columns of the table.
     pub schema: Schema,
@@ -70,8 +72,17 @@ pub struct AggregateSpec {
     pub keys: Vec<NamedExpr>,
     /// Types of the keys, in order.
     pub key_types: Vec<DataType>,
-    /// The plain aggregates. Expressions over them are steps in `after`.
+    /// The plain aggregates. Expressions over them are steps behind the grouping.
     pub calls: Vec<AggregateCall>,
+}
+
+/// A second grouping, over rows that change: what a row was at the last barrier is taken back, what it is now is added.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegroupSpec {
+    /// Stateless steps on the rows of the first grouping. Where a filter is not true, the row counts for nothing.
+    pub between: Vec<Step>,
+    /// The grouping. Its last call counts the rows of each group and is not a column: a group without rows is gone.
+    pub aggregate: AggregateSpec,
 }
 
 /// One plain aggregate.
@@ -89,8 +100,25 @@ pub struct AggregateCall {
     pub filter: Option<Expr>,
     /// For `first` and `last`.
     pub ignore_nulls: bool,
+    /// Whether rows are also taken back.
+    pub retracts: bool,
     /// The type of the result.
     pub output_type: DataType,
+}
+
+impl AggregateSpec {
+    /// All expressions over its input.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expr> {
+        let inputs = self.calls.iter().flat_map(|call| call.input.iter().chain(&call.filter));
+        self.keys.iter().map(|key| &key.expr).chain(inputs)
+    }
+}
+
+impl PipelineSpec {
+    /// The groupings, in the order of the data.
+    pub fn groupings(&self) -> impl Iterator<Item = &AggregateSpec> {
+        self.aggregate.iter().chain(self.regroup.iter().map(|regroup| &regroup.aggregate))
+    }
 }
 
 /// Lowers a job, checking it whole.
@@ -135,6 +163,7 @@ struct Steps {
     name: String,
     before: Vec<Step>,
     aggregate: Option<AggregateSpec>,
+    regroup: Option<RegroupSpec>,
     after: Vec<Step>,
 }
 
@@ -151,11 +180,24 @@ impl Steps {
                 self.push(Step::Project(with_columns_as_select(&shape_of(input)?.schema, columns)));
             }
             Node::Aggregate { input, keys, aggregates, .. } => {
-                let (spec, project) = aggregates::split(&self.name, &shape_of(input)?.schema, keys, aggregates)?;
-                self.aggregate = Some(spec);
-                self.after.extend(project);
+                let split = aggregates::split(&shape_of(input)?.schema, keys, aggregates, self.aggregate.is_some())?;
+                self.group(split)?;
             }
         }
+        Ok(())
+    }
+
+    /// The first grouping; or the second, and what came behind the first lies between them.
+    fn group(&mut self, split: aggregates::Split) -> Result<()> {
+        let aggregates::Split { keys, key_types, calls, project } = split;
+        let name = if self.aggregate.is_none() { self.name.clone() } else { format!("{} 2", self.name) };
+        let aggregate = AggregateSpec { name, keys, key_types, calls };
+        match (&self.aggregate, &self.regroup) {
+            (None, _) => self.aggregate = Some(aggregate),
+            (Some(_), None) => self.regroup = Some(RegroupSpec { between: std::mem::take(&mut self.after), aggregate }),
+            (Some(_), Some(_)) => return Err(Error::internal("a third grouping passed the check")),
+        }
+        self.after.extend(project);
         Ok(())
     }
 
@@ -168,6 +210,7 @@ impl Steps {
             source,
             before: self.before,
             aggregate: self.aggregate,
+            regroup: self.regroup,
             after: self.after,
             schema: shape.schema,
             primary_key: shape.keys.unwrap_or_default(),

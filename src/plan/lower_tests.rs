@@ -32,18 +32,29 @@ fn run_types(lowered: &Lowered, pipeline: &PipelineSpec) -> Schema {
     };
     let mut now = follow(lowered.sources[pipeline.source].schema.clone(), &pipeline.before);
     if let Some(spec) = &pipeline.aggregate {
-        for (key, key_type) in spec.keys.iter().zip(&spec.key_types) {
-            assert_eq!(type_of(&key.expr, &now).unwrap().0.as_ref(), Some(key_type));
-        }
-        for call in &spec.calls {
-            assert_eq!(call.input.as_ref().and_then(|input| type_of(input, &now).unwrap().0), call.input_type);
-            call.filter.iter().for_each(|filter| assert!(type_of(filter, &now).is_ok()));
-        }
-        let keys = spec.keys.iter().zip(&spec.key_types).map(|(key, data_type)| (key.name.as_str(), data_type.clone()));
-        let calls = spec.calls.iter().map(|call| (call.name.as_str(), call.output_type.clone()));
-        now = super::super::testing::schema(&keys.chain(calls).collect::<Vec<_>>());
+        now = group_types(spec, &now);
+    }
+    if let Some(regroup) = &pipeline.regroup {
+        now = group_types(&regroup.aggregate, &follow(now, &regroup.between));
+        // The count of rows is not a column.
+        let rows = now.fields.pop().unwrap();
+        assert!(pipeline.schema.find(&rows.name).is_none());
     }
     follow(now, &pipeline.after)
+}
+
+/// The columns of a grouping.
+fn group_types(spec: &AggregateSpec, now: &Schema) -> Schema {
+    for (key, key_type) in spec.keys.iter().zip(&spec.key_types) {
+        assert_eq!(type_of(&key.expr, now).unwrap().0.as_ref(), Some(key_type));
+    }
+    for call in &spec.calls {
+        assert_eq!(call.input.as_ref().and_then(|input| type_of(input, now).unwrap().0), call.input_type);
+        call.filter.iter().for_each(|filter| assert!(type_of(filter, now).is_ok()));
+    }
+    let keys = spec.keys.iter().zip(&spec.key_types).map(|(key, data_type)| (key.name.as_str(), data_type.clone()));
+    let calls = spec.calls.iter().map(|call| (call.name.as_str(), call.output_type.clone()));
+    super::super::testing::schema(&keys.chain(calls).collect::<Vec<_>>())
 }
 
 fn lowered(outputs: impl IntoIterator<Item = Node>) -> Lowered {
@@ -152,4 +163,48 @@ fn outputs_share_their_source() {
     let plan = lowered([daily(Node::Read(Box::new(second)), [named("n", len())]), merchants()]);
     assert_eq!(plan.sources.iter().map(|s| s.read.topic.as_str()).collect::<Vec<_>>(), ["refunds", "payments.captured.v1"]);
     assert_eq!(plan.pipelines[1].aggregate.as_ref().unwrap().name, "output 1 aggregate");
+}
+
+#[test]
+fn a_second_grouping_follows_the_first() {
+    let plan = lowered([nested()]);
+    let pipeline = &plan.pipelines[0];
+    let first = pipeline.aggregate.as_ref().unwrap();
+    let RegroupSpec { between, aggregate: second } = pipeline.regroup.as_ref().unwrap();
+    assert_eq!((first.name.as_str(), second.name.as_str()), ("output 0 aggregate", "output 0 aggregate 2"));
+    let calls = |spec: &AggregateSpec| -> Vec<(String, A, bool)> {
+        spec.calls.iter().map(|call| (call.name.clone(), call.function, call.retracts)).collect()
+    };
+    assert_eq!(calls(first), [("rows".to_owned(), A::Len, false), ("total".to_owned(), A::Sum, false)]);
+    let second_calls = [("users", A::Len), ("mean#0", A::Sum), ("rows#0", A::Len)];
+    assert_eq!(calls(second), second_calls.map(|(name, function)| (name.to_owned(), function, true)));
+    assert_eq!(*between, [Step::Filter(call(F::Gt, [col("rows"), int(1)]))]);
+    let mean = named("mean", call(F::Div, [col("mean#0"), col("users")]));
+    let projected = [named("day", col("day")), named("size", col("size")), named("users", col("users")), mean];
+    assert_eq!(pipeline.after, [Step::Project(projected.to_vec())]);
+    assert_eq!(pipeline.primary_key, ["day", "size"]);
+    assert_eq!(pipeline.groupings().count(), 2);
+    assert_eq!(names(&plan.sources[0].payload), ["status", "amount", "merchant_id", "event_time"]);
+}
+
+#[test]
+fn what_a_second_grouping_does_not_use_is_not_computed() {
+    let wide = with_columns(nested(), [named("k", col("users"))]);
+    let plan = lowered([select(wide, [named("day", col("day")), named("size", col("size"))])]);
+    let regroup = plan.pipelines[0].regroup.as_ref().unwrap();
+    // Only what counts the rows.
+    assert_eq!(regroup.aggregate.calls.iter().map(|call| call.name.as_str()).collect::<Vec<_>>(), ["rows#0"]);
+    let first = plan.pipelines[0].aggregate.as_ref().unwrap();
+    assert_eq!(first.calls.iter().map(|call| call.name.as_str()).collect::<Vec<_>>(), ["rows"]);
+    // The condition before the first still needs the amount.
+    assert_eq!(names(&plan.sources[0].payload), ["status", "amount", "merchant_id", "event_time"]);
+
+    // Steps between the two are pruned by what the second uses.
+    let users = daily(source(), [named("rows", len()), named("total", sum()), named("note", agg(A::Max, col("note")))]);
+    let between = select(users, [named("total", col("total")), named("note", col("note")), named("rows#0", col("rows"))]);
+    let plan = lowered([group(between, [named("rows#0", col("rows#0"))], [named("sum", agg(A::Sum, col("total")))])]);
+    let regroup = plan.pipelines[0].regroup.as_ref().unwrap();
+    assert_eq!(regroup.between, [Step::Project(vec![named("total", col("total")), named("rows#0", col("rows"))])]);
+    assert_eq!(regroup.aggregate.calls.last().unwrap().name, "rows#1", "a name that is taken");
+    assert_eq!(names(&plan.sources[0].payload), ["amount", "event_time"]);
 }

@@ -141,6 +141,18 @@ pub(crate) fn merchants() -> Node {
     )
 }
 
+/// Of users by day, how many rows they have, and of those how many users have so many: two groupings.
+pub(crate) fn nested() -> Node {
+    let users = group(
+        filter(source(), captured()),
+        [named("day", dt_date(col("event_time"), "UTC")), named("user", col("merchant_id"))],
+        [named("rows", len()), named("total", agg(AggregateFunction::Sum, col("amount")))],
+    );
+    let kept = filter(users, call(Function::Gt, [col("rows"), int(1)]));
+    let mean = call(Function::Div, [agg(AggregateFunction::Sum, col("total")), len()]);
+    group(kept, [named("day", col("day")), named("size", col("rows"))], [named("users", len()), named("mean", mean)])
+}
+
 pub(crate) fn job(outputs: impl IntoIterator<Item = Node>) -> JobPlan {
     let outputs: Vec<Node> = outputs.into_iter().collect();
     let several = outputs.len() > 1;

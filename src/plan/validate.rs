@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::expr::{Expr, NamedExpr};
+use super::expr::{AggregateFunction, Expr, NamedExpr};
 use super::logical::{JobPlan, Node, Read};
 use super::names::nearest;
 use super::schema::{DataType, Field, Schema, TimeUnit};
@@ -16,6 +16,22 @@ pub struct Shape {
     pub schema: Schema,
     /// After `agg` the columns that hold the group key, in the key's order.
     pub keys: Option<Vec<String>>,
+    /// The first key column that a step after `agg` has dropped or replaced: such rows can be grouped again, not written.
+    pub dropped_key: Option<String>,
+    /// How many times the rows were grouped.
+    pub groupings: usize,
+}
+
+impl Shape {
+    /// Whether the rows can go to a table.
+    ///
+    /// # Errors
+    /// A `PlanError` if a part of the group key is gone.
+    pub fn check_key(&self) -> Result<()> {
+        let Some(key) = &self.dropped_key else { return Ok(()) };
+        Err(Error::plan("group_key_dropped", format!("the group key column {key:?} is dropped or replaced"))
+            .hint(format!("it is part of the table's primary key: keep col({key:?}), under another name if you like")))
+    }
 }
 
 /// The columns that a step makes, everything below it checked.
@@ -45,6 +61,7 @@ pub fn check_plan(plan: &JobPlan) -> Result<Vec<Shape>> {
     check_reads(plan)?;
     let shapes = plan.outputs.iter().enumerate().map(|(i, output)| {
         let shape = shape_of(&output.plan).and_then(|shape| {
+            shape.check_key()?;
             shape.schema.fields.iter().try_for_each(|field| check_writable(&field.name, &field.data_type))?;
             Ok(shape)
         });
@@ -138,7 +155,7 @@ impl Node {
 /// A `PlanError`, as for [`schema_of`].
 pub fn shape_of(node: &Node) -> Result<Shape> {
     match node {
-        Node::Read(read) => Ok(Shape { schema: read_schema(read)?, keys: None }),
+        Node::Read(read) => Ok(Shape { schema: read_schema(read)?, keys: None, dropped_key: None, groupings: 0 }),
         Node::Filter { input, predicate } => {
             let shape = shape_of(input)?;
             let typed = typing::resolve(predicate, &shape.schema)?;
@@ -162,11 +179,18 @@ pub fn shape_of(node: &Node) -> Result<Shape> {
                 return Err(Error::plan("not_supported", "expire_after is not supported yet")
                     .hint("leave it out: groups are kept; state that expires comes with a later release"));
             }
-            if shape.keys.is_some() {
-                return Err(Error::plan("not_supported", "a second group_by on grouped rows is not supported yet")
-                    .hint("write the first result as one output, and group the stream itself by the coarser key for another"));
+            match shape.groupings {
+                0 => {}
+                1 => aggregates.iter().try_for_each(check_retractable)?,
+                _ => {
+                    return Err(Error::plan(
+                        "not_supported",
+                        "a third group_by is not supported: rows are grouped twice at most",
+                    )
+                    .hint("leave one of the first two out, or write their result as an output of its own"));
+                }
             }
-            aggregate(&shape.schema, keys, aggregates)
+            aggregate(&shape, keys, aggregates)
         }
     }
 }
@@ -253,22 +277,22 @@ pub fn with_columns_as_select(schema: &Schema, columns: &[NamedExpr]) -> Vec<Nam
 fn select_shape(input: &Shape, columns: &[NamedExpr]) -> Result<Shape> {
     check_names(columns.iter().map(|column| column.name.as_str()))?;
     let schema = fields_of(columns, |expr| typing::resolve(expr, &input.schema))?;
-    let keys = match &input.keys {
-        None => None,
-        Some(keys) => Some(keys.iter().map(|key| renamed_key(key, columns)).collect::<Result<Vec<_>>>()?),
-    };
-    Ok(Shape { schema, keys })
+    let (mut keys, mut dropped_key) = (None, input.dropped_key.clone());
+    for key in input.keys.iter().flatten() {
+        match renamed_key(key, columns) {
+            Some(name) => keys.get_or_insert_with(Vec::new).push(name),
+            None => dropped_key = dropped_key.or_else(|| Some(key.clone())),
+        }
+    }
+    Ok(Shape { schema, keys, dropped_key, groupings: input.groupings })
 }
 
-/// What a key column is called after a `select`.
-fn renamed_key(key: &str, columns: &[NamedExpr]) -> Result<String> {
+/// What a key column is called after a `select`, if it is still there.
+fn renamed_key(key: &str, columns: &[NamedExpr]) -> Option<String> {
     let is_key = |column: &&NamedExpr| matches!(&column.expr, Expr::Column(name) if name == key);
     // Kept under its own name if it is there more than once.
     let kept = columns.iter().filter(is_key).find(|column| column.name == key).or_else(|| columns.iter().find(is_key));
-    kept.map(|column| column.name.clone()).ok_or_else(|| {
-        Error::plan("group_key_dropped", format!("the group key column {key:?} is dropped or replaced"))
-            .hint(format!("it is part of the table's primary key: keep col({key:?}), under another name if you like"))
-    })
+    kept.map(|column| column.name.clone())
 }
 
 fn fields_of(columns: &[NamedExpr], resolve: impl Fn(&Expr) -> Result<Typed>) -> Result<Schema> {
@@ -282,7 +306,7 @@ fn fields_of(columns: &[NamedExpr], resolve: impl Fn(&Expr) -> Result<Typed>) ->
     Ok(Schema { fields: fields.collect::<Result<_>>()? })
 }
 
-fn aggregate(input: &Schema, keys: &[NamedExpr], aggregates: &[NamedExpr]) -> Result<Shape> {
+fn aggregate(input: &Shape, keys: &[NamedExpr], aggregates: &[NamedExpr]) -> Result<Shape> {
     if keys.is_empty() {
         return Err(Error::plan("no_group_key", "group_by needs at least one key")
             .hint("for one total over everything group by a constant: group_by(all=kappa.lit(1))"));
@@ -291,10 +315,34 @@ fn aggregate(input: &Schema, keys: &[NamedExpr], aggregates: &[NamedExpr]) -> Re
         return Err(Error::plan("invalid_aggregate", "agg needs at least one aggregate").hint("agg(rows=kappa.len())"));
     }
     check_names(keys.iter().chain(aggregates).map(|column| column.name.as_str()))?;
-    let mut schema = fields_of(keys, |expr| typing::resolve(expr, input))?;
+    let mut schema = fields_of(keys, |expr| typing::resolve(expr, &input.schema))?;
     schema.fields.iter().try_for_each(|field| check_key(&field.name, &field.data_type))?;
-    schema.fields.extend(fields_of(aggregates, |expr| typing::resolve_group(expr, input))?.fields);
-    Ok(Shape { schema, keys: Some(keys.iter().map(|key| key.name.clone()).collect()) })
+    schema.fields.extend(fields_of(aggregates, |expr| typing::resolve_group(expr, &input.schema))?.fields);
+    let keys = Some(keys.iter().map(|key| key.name.clone()).collect());
+    Ok(Shape { schema, keys, dropped_key: None, groupings: input.groupings + 1 })
+}
+
+/// A second grouping takes back what a row of the first was, whenever it changes: only counts, sums and means can.
+fn check_retractable(column: &NamedExpr) -> Result<()> {
+    let Some(function) = first_not_retractable(&column.expr) else { return Ok(()) };
+    let (name, function) = (&column.name, function.name());
+    Err(Error::plan("not_retractable", format!("column {name:?}: a second group_by cannot take {function}()")).hint(format!(
+        "rows of the first group_by change, and from {function}() alone an old value cannot be taken back: take \
+         {function}() in the first group_by, and len, count, sum or mean in the second"
+    )))
+}
+
+fn first_not_retractable(expr: &Expr) -> Option<AggregateFunction> {
+    use AggregateFunction as A;
+    match expr {
+        Expr::Column(_) | Expr::Literal(_) => None,
+        Expr::Call { args, .. } => args.iter().find_map(first_not_retractable),
+        Expr::Cast { input, .. } => first_not_retractable(input),
+        Expr::Aggregate(aggregate) => match aggregate.function {
+            A::Len | A::Count | A::Sum | A::Mean => None,
+            other => Some(other),
+        },
+    }
 }
 
 fn check_key(name: &str, data_type: &DataType) -> Result<()> {

@@ -97,17 +97,78 @@ fn after_agg_the_key_stays() {
     assert_eq!(shape_of(&renamed).unwrap().keys, Some(vec!["date".to_owned()]));
     let twice = select(grouped(), [named("copy", col("day")), named("day", col("day"))]);
     assert_eq!(shape_of(&twice).unwrap().keys, Some(vec!["day".to_owned()]));
-    assert_eq!(
-        error_of(&select(grouped(), [named("n", col("n"))])),
-        "the group key column \"day\" is dropped or replaced; it is part of the table's primary key: keep col(\"day\"), \
-         under another name if you like"
-    );
+    let written = |node: Node| check_plan(&job([node])).unwrap_err().to_string();
+    let dropped = "the group key column \"day\" is dropped or replaced; it is part of the table's primary key: keep \
+                   col(\"day\"), under another name if you like";
+    assert_eq!(written(select(grouped(), [named("n", col("n"))])), dropped);
+    let renamed = || select(grouped(), [named("n", col("n")), named("date", col("day"))]);
+    assert!(written(select(renamed(), [named("n", col("n"))])).contains("column \"date\" is dropped"));
     let replaced = with_columns(grouped(), [named("day", cast(col("day"), DataType::String, true))]);
-    assert!(error_of(&replaced).contains("is dropped or replaced"));
+    assert_eq!(written(replaced), dropped);
+    // What is gone does not come back under the same name.
+    let again = select(select(grouped(), [named("n", col("n"))]), [named("day", col("n"))]);
+    assert_eq!(written(again), dropped);
     assert!(schema_of(&filter(grouped(), call(F::Gt, [col("n"), int(5)]))).is_ok());
-    assert!(error_of(&group(grouped(), [named("m", col("day"))], [named("n", len())])).contains("not supported yet"));
     let Node::Aggregate { input, keys, aggregates, .. } = grouped() else { unreachable!() };
     assert!(error_of(&Node::Aggregate { input, keys, aggregates, expire_after_ms: Some(1) }).contains("not supported yet"));
+}
+
+#[test]
+fn rows_are_grouped_twice_at_most() {
+    let shape = shape_of(&nested()).unwrap();
+    assert_eq!((shape.keys, shape.groupings), (Some(vec!["day".to_owned(), "size".to_owned()]), 2));
+    let columns: Vec<_> = shape.schema.fields.iter().map(|f| (f.name.as_str(), f.data_type.clone(), f.nullable)).collect();
+    let expected = [
+        ("day", DataType::Date, false),
+        ("size", DataType::Int64, false),
+        ("users", DataType::Int64, false),
+        ("mean", DataType::Float64, true),
+    ];
+    assert_eq!(columns, expected);
+    // Between the two the key of the first may go.
+    let total = select(merchants(), [named("merchants", col("merchants"))]);
+    let by = |key: Expr| group(total.clone(), [named("k", key)], [named("days", len())]);
+    assert!(check_plan(&job([by(col("merchants"))])).is_ok());
+    assert!(error_of(&by(col("day"))).contains("\"day\""));
+    assert!(error_of(&by(call(F::Div, [col("merchants"), int(2)]))).contains("group key \"k\" is Float64"));
+    let third = group(nested(), [named("day", col("day"))], [named("n", len())]);
+    assert_eq!(
+        error_of(&third),
+        "a third group_by is not supported: rows are grouped twice at most; leave one of the first two out, or write their \
+         result as an output of its own"
+    );
+    let Node::Aggregate { input, keys, aggregates, .. } = nested() else { unreachable!() };
+    assert!(error_of(&Node::Aggregate { input, keys, aggregates, expire_after_ms: Some(1) }).contains("not supported yet"));
+    // The key of the second is that of its table.
+    let dropped = check_plan(&job([select(nested(), [named("users", col("users")), named("day", col("day"))])])).unwrap_err();
+    assert_eq!((dropped.code(), dropped.message().contains("\"size\"")), ("group_key_dropped", true));
+}
+
+#[test]
+fn a_second_group_by_takes_what_can_be_taken_back() {
+    let top = |aggregate: Expr| group(merchants(), [named("day", col("day"))], [named("n", len()), named("top", aggregate)]);
+    let merchants = || col("merchants");
+    let wanted = |input: Option<Expr>, function| AggregateExpr {
+        function,
+        input: input.map(Box::new),
+        filter: Some(Box::new(call(F::Gt, [merchants(), int(3)]))),
+        ignore_nulls: false,
+    };
+    for function in [A::Count, A::Sum, A::Mean] {
+        assert!(schema_of(&top(Expr::Aggregate(wanted(Some(merchants()), function)))).is_ok());
+    }
+    assert!(schema_of(&top(Expr::Aggregate(wanted(None, A::Len)))).is_ok());
+    assert_eq!(
+        error_of(&top(agg(A::Max, merchants()))),
+        "column \"top\": a second group_by cannot take max(); rows of the first group_by change, and from max() alone an old \
+         value cannot be taken back: take max() in the first group_by, and len, count, sum or mean in the second"
+    );
+    for function in [A::Min, A::Max, A::First, A::Last, A::NUnique, A::CountDistinct] {
+        let compound = call(F::Add, [agg(A::Sum, merchants()), cast(agg(function, merchants()), DataType::Int64, true)]);
+        let error = schema_of(&top(compound)).unwrap_err();
+        assert_eq!(error.code(), "not_retractable");
+        assert!(error.message().contains(&format!("{}()", function.name())), "{error}");
+    }
 }
 
 #[test]

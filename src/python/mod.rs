@@ -17,7 +17,7 @@ mod _kappa {
     #[pymodule_export]
     use super::log::{Log, LogWriter, RecordBatches, extents, topics};
     #[pymodule_export]
-    use super::plan::{check, explain, fingerprint, schema_of};
+    use super::plan::{check, check_key, explain, fingerprint, schema_of};
     #[pymodule_export]
     use super::rows::{Rows, read};
     #[pymodule_export]

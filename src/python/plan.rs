@@ -11,6 +11,12 @@ pub fn schema_of(py: Python<'_>, node: &str) -> PyResult<String> {
     detached(py, || to_json(&validate::schema_of(&from_json("the plan", node)?)?))
 }
 
+/// Whether the rows that a step of a plan gives can go to a table: an error if not.
+#[pyfunction]
+pub fn check_key(py: Python<'_>, node: &str) -> PyResult<()> {
+    detached(py, || validate::shape_of(&from_json("the plan", node)?)?.check_key())
+}
+
 /// A plan as text.
 #[pyfunction]
 pub fn explain(py: Python<'_>, plan: &str) -> PyResult<String> {

@@ -3,7 +3,10 @@
 pub mod align;
 pub mod channel;
 pub mod decode;
+mod grouped;
 pub mod partition;
 pub mod pipeline;
 pub mod rate_limit;
+mod regroup;
+mod table_end;
 pub mod task;

@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{filter_record_batch, not};
-
 use super::channel::{Message, Outbox};
+use super::grouped::{Grouped, relieve};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::operator::accumulator::RowOrder;
-use crate::operator::aggregate::{LocalAggregate, Outgoing};
-use crate::operator::distinct::DistinctOwner;
-use crate::operator::merge::GroupOwner;
+use crate::operator::aggregate::Outgoing;
+use crate::operator::exchange::PartialBlock;
 use crate::operator::steps::{Rows, Steps, columns_of};
 use crate::plan::expr::AggregateFunction;
 use crate::plan::lower::{AggregateSpec, PipelineSpec};
-use crate::plan::schema::{Field, Schema};
+use crate::plan::schema::Schema;
 use crate::plan::time_zones::ZoneTables;
 use crate::protocol::checkpoint::OutputAck;
 use crate::sink::dead_letter::{self, DeadLetter};
@@ -59,16 +56,6 @@ enum Tail {
     Grouped(Box<Grouped>),
 }
 
-struct Grouped {
-    local: LocalAggregate,
-    distinct: Vec<DistinctOwner>,
-    owner: GroupOwner,
-    groups: arrow::datatypes::SchemaRef,
-    after: Steps,
-    primary_key: Vec<usize>,
-    writer: Box<dyn StagingWriter>,
-}
-
 /// The family of a grouping's own state.
 pub fn group_family(spec: &AggregateSpec) -> String {
     spec.name.clone()
@@ -86,9 +73,13 @@ pub fn is_distinct(function: AggregateFunction) -> bool {
 
 /// All families of a pipeline.
 pub fn families(spec: &PipelineSpec) -> Vec<String> {
-    let Some(aggregate) = &spec.aggregate else { return Vec::new() };
-    let distinct = aggregate.calls.iter().enumerate().filter(|(_, call)| is_distinct(call.function));
-    std::iter::once(group_family(aggregate)).chain(distinct.map(|(i, _)| distinct_family(aggregate, i))).collect()
+    spec.groupings().flat_map(families_of).collect()
+}
+
+/// All families of a grouping.
+pub fn families_of(spec: &AggregateSpec) -> Vec<String> {
+    let distinct = spec.calls.iter().enumerate().filter(|(_, call)| is_distinct(call.function));
+    std::iter::once(group_family(spec)).chain(distinct.map(|(i, _)| distinct_family(spec, i))).collect()
 }
 
 impl Pipeline {
@@ -109,9 +100,7 @@ impl Pipeline {
             }
             Some(aggregate) => {
                 let mut used = std::collections::BTreeSet::new();
-                aggregate.keys.iter().for_each(|key| columns_of(&key.expr, &mut used));
-                let inputs = aggregate.calls.iter().flat_map(|call| call.input.iter().chain(&call.filter));
-                inputs.for_each(|expr| columns_of(expr, &mut used));
+                aggregate.expressions().for_each(|expr| columns_of(expr, &mut used));
                 let steps = Steps::compile(&spec.before, input, Some(&used), context.zones)?;
                 let grouped = Grouped::new(number, spec, aggregate, steps.output(), rows, context)?;
                 (steps, Tail::Grouped(Box::new(grouped)))
@@ -201,24 +190,39 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The group owners' side of a barrier: changed rows go to the writer, groups to the state.
+    /// The group owners' side of a barrier: changed rows go to the writer, groups to the state. Where rows are grouped again
+    /// that is left to [`Pipeline::emit_changes`].
     pub fn barrier_at_groups(&mut self, epoch: Epoch, ack: &mut OutputAck) -> Result<()> {
         let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
-        ack.rows_changed += grouped.emit()?;
-        ack.files = grouped.writer.prepare(epoch)?;
-        grouped.owner.flush_state()
+        grouped.barrier(epoch, ack)
+    }
+
+    /// At the barrier, sends some of the rows that changed to the owners of the second grouping. Whether there were any; if
+    /// not, nothing of the epoch is left on this side.
+    pub fn emit_changes(&mut self, changes: &mut Outbox) -> Result<bool> {
+        let Tail::Grouped(grouped) = &mut self.tail else { return Ok(false) };
+        grouped.emit_changes(changes)
+    }
+
+    /// Takes in changes for its groups of the second grouping.
+    pub fn take_changes(&mut self, block: &PartialBlock) -> Result<()> {
+        match self.grouped()?.regroup() {
+            Some(regroup) => regroup.merge(block),
+            None => Err(Error::internal("changes for an output that does not group again")),
+        }
+    }
+
+    /// The side of the second grouping's owners of a barrier: changed rows go to the writer, groups to the state.
+    pub fn barrier_at_regroups(&mut self, epoch: Epoch, ack: &mut OutputAck) -> Result<()> {
+        let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
+        grouped.regroup().map_or(Ok(()), |regroup| regroup.barrier(epoch, ack))
     }
 
     /// Entries that the next barrier would write, and groups that changed in this epoch.
     pub fn pressure(&self) -> Pressure {
         match &self.tail {
             Tail::Append(_) => Pressure::default(),
-            Tail::Grouped(grouped) => Pressure {
-                dirty_values: grouped.distinct.iter().map(DistinctOwner::dirty).sum(),
-                dirty_groups: grouped.owner.dirty(),
-                changed: grouped.owner.changed(),
-                memory: grouped.owner.memory() + grouped.distinct.iter().map(DistinctOwner::memory).sum::<usize>(),
-            },
+            Tail::Grouped(grouped) => grouped.pressure(),
         }
     }
 
@@ -238,11 +242,13 @@ impl Pipeline {
     /// Writes dirty groups ahead of the barrier, with `flush`; with `evict`, empties their cache as well if that frees much.
     pub fn relieve_groups(&mut self, evict: bool, flush: bool) -> Result<()> {
         let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
-        let evict = evict && grouped.owner.is_evictable();
-        if evict || flush {
-            grouped.owner.flush_state()?;
-        }
-        if evict { grouped.owner.evict() } else { Ok(()) }
+        relieve(&mut grouped.owner, evict, flush)
+    }
+
+    /// The same for the groups of the second grouping.
+    pub fn relieve_regroups(&mut self, evict: bool, flush: bool) -> Result<()> {
+        let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
+        grouped.regroup().map_or(Ok(()), |regroup| regroup.relieve(evict, flush))
     }
 }
 
@@ -253,6 +259,8 @@ pub struct Pressure {
     pub dirty_values: usize,
     /// Groups to write.
     pub dirty_groups: usize,
+    /// Groups of second groupings to write.
+    pub dirty_regroups: usize,
     /// Groups changed in this epoch.
     pub changed: usize,
     /// Bytes of caches.
@@ -265,6 +273,7 @@ impl Pressure {
         Self {
             dirty_values: self.dirty_values + other.dirty_values,
             dirty_groups: self.dirty_groups + other.dirty_groups,
+            dirty_regroups: self.dirty_regroups + other.dirty_regroups,
             changed: self.changed + other.changed,
             memory: self.memory + other.memory,
         }
@@ -275,63 +284,5 @@ fn send(to: usize, block: Outgoing, partials: &mut Outbox, distinct: &mut Outbox
     match block {
         Outgoing::Partial(block) => partials.send(to, Message::Partial(block)),
         Outgoing::Distinct(block) => distinct.send(to, Message::Distinct(block)),
-    }
-}
-
-impl Grouped {
-    fn new(
-        number: usize,
-        spec: &PipelineSpec,
-        aggregate: &AggregateSpec,
-        input: &Schema,
-        writer: Box<dyn StagingWriter>,
-        context: &PipelineContext<'_>,
-    ) -> Result<Self> {
-        let keys =
-            aggregate.keys.iter().zip(&aggregate.key_types).map(|(key, data_type)| Field::new(&key.name, data_type.clone()));
-        let calls = aggregate.calls.iter().map(|call| Field::new(&call.name, call.output_type.clone()));
-        let groups = Schema { fields: keys.chain(calls).collect() };
-        let distinct = aggregate.calls.iter().enumerate().filter(|(_, call)| is_distinct(call.function)).map(|(call, _)| {
-            DistinctOwner::new(number, call, distinct_family(aggregate, call), context.store.clone(), context.fresh)
-        });
-        let after = Steps::compile(&spec.after, &groups, None, context.zones)?;
-        let position = |name: &String| {
-            spec.schema
-                .find(name)
-                .map(|(i, _)| i)
-                .ok_or_else(|| Error::internal(format!("key column {name} is not in the table")))
-        };
-        Ok(Self {
-            local: LocalAggregate::new(number, context.workers, context.local_bytes, aggregate, input, context.zones)?,
-            distinct: distinct.collect(),
-            owner: GroupOwner::new(aggregate, group_family(aggregate), context.store.clone(), context.fresh)?,
-            groups: groups.to_arrow(),
-            after,
-            primary_key: spec.primary_key.iter().map(position).collect::<Result<_>>()?,
-            writer,
-        })
-    }
-
-    /// Hands the rows that changed in this epoch to the writer; those that no filter accepts are deleted.
-    fn emit(&mut self) -> Result<u64> {
-        let Some(changed) = self.owner.take_changed()? else { return Ok(0) };
-        let columns: Vec<ArrayRef> = changed.keys.into_iter().chain(changed.results).collect();
-        let batch = RecordBatch::try_new(self.groups.clone(), columns)?;
-        let rows = batch.num_rows() as u64;
-        let (batch, accepted) = self.after.apply_masked(batch)?;
-        match accepted {
-            None => self.writer.write(Change::Upsert(batch))?,
-            Some(mask) => self.emit_masked(&batch, &mask)?,
-        }
-        Ok(rows)
-    }
-
-    fn emit_masked(&mut self, batch: &RecordBatch, mask: &BooleanArray) -> Result<()> {
-        let accepted = filter_record_batch(batch, mask)?;
-        if accepted.num_rows() > 0 {
-            self.writer.write(Change::Upsert(accepted))?;
-        }
-        let gone = filter_record_batch(&batch.project(&self.primary_key)?, &not(mask)?)?;
-        if gone.num_rows() > 0 { self.writer.write(Change::Delete(gone)) } else { Ok(()) }
     }
 }

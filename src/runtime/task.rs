@@ -1,9 +1,12 @@
 //! THE loop of a worker: commands, inboxes, source, in this order, and nothing that blocks.
 //!
-//! A worker is three operators in one thread: the **source side** (partitions it reads, folding locally), the **value
-//! owner** (presence for distinct counts) and the **group owner** (groups and their rows). Barrier N goes through them in
-//! this order; after the worker's acknowledgement of N it may change memory, but writes nothing to the state until the
-//! coordinator says `Taken(N)`.
+//! A worker is four operators in one thread: the **source side** (partitions it reads, folding locally), the **value
+//! owner** (presence for distinct counts), the **group owner** (groups and their rows) and, where some output groups twice,
+//! the **owner of second groupings**. Barrier N goes through them in this order; behind it an operator may change memory,
+//! but writes nothing to the state until the coordinator says `Taken(N)`.
+//!
+//! Changes for a second grouping travel at barriers only: barrier N+1 begins after N was taken, so that between the group
+//! owners' barrier N and its own the owner of second groupings meets changes of epoch N and no others.
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::collections::BTreeMap;
@@ -64,6 +67,30 @@ pub struct Links {
     pub values_in: Aligner,
     /// At this worker's group owner: partial results and tallies.
     pub groups_in: Aligner,
+    /// Behind the group owners, if some output groups twice.
+    pub regroup: Option<RegroupLinks>,
+}
+
+/// The ends of the edge from group owners to the owners of second groupings.
+pub struct RegroupLinks {
+    /// To owners of second groupings.
+    pub changes: Outbox,
+    /// At this worker's owner of second groupings.
+    pub changes_in: Aligner,
+}
+
+impl Links {
+    /// Sends what waits, as far as there is room. Whether anything was sent.
+    fn pump(&mut self) -> bool {
+        let changes = self.regroup.as_mut().is_some_and(|links| links.changes.pump());
+        self.partials.pump() | self.distinct.pump() | self.tallies.pump() | changes
+    }
+
+    /// Whether nothing waits.
+    fn are_clear(&self) -> bool {
+        let changes = self.regroup.as_ref().is_none_or(|links| links.changes.is_clear());
+        self.partials.is_clear() && self.distinct.is_clear() && self.tallies.is_clear() && changes
+    }
 }
 
 /// A worker, before it runs.
@@ -101,6 +128,9 @@ struct State {
     ack: Option<Ack>,
     values_frozen: bool,
     groups_frozen: bool,
+    regroups_frozen: bool,
+    /// The barrier that has reached the group owner, whose changes are on their way to the second grouping.
+    emitting: Option<Epoch>,
     next_partition: usize,
     reported_end: bool,
     wanted_barrier: bool,
@@ -131,6 +161,8 @@ impl Worker {
             ack: None,
             values_frozen: false,
             groups_frozen: false,
+            regroups_frozen: false,
+            emitting: None,
             next_partition: 0,
             reported_end: false,
             wanted_barrier: false,
@@ -138,14 +170,13 @@ impl Worker {
         };
         while state.running {
             self.obey(&mut state)?;
-            let sent = self.links.partials.pump() | self.links.distinct.pump() | self.links.tallies.pump();
-            let owned = self.own_groups(&mut state)? | self.own_values(&mut state)?;
+            let sent = self.links.pump();
+            let owned = self.own_regroups(&mut state)? | self.own_groups(&mut state)? | self.own_values(&mut state)?;
             let clear = self.links.partials.is_clear() && self.links.distinct.is_clear();
             let read = clear && self.read(&mut state)?;
             self.relieve(&mut state)?;
             if !(sent || owned || read) {
-                let full = !clear || !self.links.tallies.is_clear();
-                std::thread::park_timeout(if full { BLOCKED } else { IDLE });
+                std::thread::park_timeout(if self.links.are_clear() { IDLE } else { BLOCKED });
             }
         }
         Ok(())
@@ -158,6 +189,7 @@ impl Worker {
                 Ok(Command::Taken(_)) => {
                     state.values_frozen = false;
                     state.groups_frozen = false;
+                    state.regroups_frozen = false;
                 }
                 Ok(Command::Unbound) => {
                     self.partitions.iter_mut().for_each(PartitionTask::unbound);
@@ -230,9 +262,14 @@ impl Worker {
 
     /// The group owner: partial results and tallies in; at the barrier, rows out.
     fn own_groups(&mut self, state: &mut State) -> Result<bool> {
+        if let Some(epoch) = state.emitting {
+            return self.emit_changes(epoch, state);
+        }
         let mut moved = false;
-        // A barrier was asked for, and the catalog is too slow for one: what comes waits in the queues until it begins.
-        if state.ack.is_none() && self.limits.are_exceeded(&self.pressure(), 2) {
+        // A barrier was asked for, and the catalog is too slow for one: what comes waits in the queues until it begins. The
+        // barrier that is on its way is not among what comes if it has passed.
+        let passed = state.ack.is_none() || state.groups_frozen;
+        if passed && self.limits.are_exceeded(&self.pressure(), 2) {
             return Ok(false);
         }
         for _ in 0..TURN {
@@ -248,7 +285,10 @@ impl Worker {
                     };
                     self.pipeline(pipeline)?.take_results(&message)?;
                 }
-                Aligned::Barrier(epoch) => self.finish_barrier(epoch, state)?,
+                Aligned::Barrier(epoch) => {
+                    self.barrier_at_groups(epoch, state)?;
+                    return Ok(true);
+                }
                 Aligned::Empty => break,
             }
             moved = true;
@@ -256,15 +296,75 @@ impl Worker {
         Ok(moved)
     }
 
-    /// The barrier has passed everything in this worker: rows are staged, state is flushed, the coordinator hears of it.
-    fn finish_barrier(&mut self, epoch: Epoch, state: &mut State) -> Result<()> {
+    /// The barrier has passed the group owner: rows are staged, state is flushed. Where some output groups twice, it goes on
+    /// to the owners of second groupings, else this was all.
+    fn barrier_at_groups(&mut self, epoch: Epoch, state: &mut State) -> Result<()> {
         let started = instant();
-        let mut ack = state.ack.take().ok_or_else(|| Error::internal(format!("barrier {epoch} was not begun here")))?;
+        let mut ack = take_ack(epoch, state)?;
         for (pipeline, output) in self.pipelines.iter_mut().zip(&mut ack.outputs) {
             pipeline.barrier_at_groups(epoch, output)?;
         }
-        state.groups_frozen = true;
         ack.stall_us += started.elapsed().as_micros() as u64;
+        if self.links.regroup.is_some() {
+            state.emitting = Some(epoch);
+            state.ack = Some(ack);
+            return Ok(());
+        }
+        state.groups_frozen = true;
+        self.acknowledge(ack)
+    }
+
+    /// Sends what changed to the owners of second groupings as far as there is room, and at last the barrier. Until then
+    /// the group owner takes nothing in.
+    fn emit_changes(&mut self, epoch: Epoch, state: &mut State) -> Result<bool> {
+        let Some(links) = &mut self.links.regroup else { return Err(Error::internal("changes, but nobody groups twice")) };
+        let (started, mut moved) = (instant(), false);
+        while state.emitting.is_some() && links.changes.is_clear() {
+            moved = true;
+            let mut left = false;
+            for pipeline in &mut self.pipelines {
+                left = left || pipeline.emit_changes(&mut links.changes)?;
+            }
+            if !left {
+                links.changes.send_barrier(epoch);
+                state.groups_frozen = true;
+                state.emitting = None;
+            }
+        }
+        if let Some(ack) = &mut state.ack {
+            ack.stall_us += started.elapsed().as_micros() as u64;
+        }
+        Ok(moved)
+    }
+
+    /// The owner of second groupings: changes in; at the barrier, rows out. It takes in whatever comes, however little
+    /// memory there is: what it waits for would be the barrier that it holds up.
+    fn own_regroups(&mut self, state: &mut State) -> Result<bool> {
+        let mut moved = false;
+        for _ in 0..TURN {
+            let Some(links) = &mut self.links.regroup else { break };
+            match links.changes_in.poll()? {
+                Aligned::Data(Message::Partial(block)) => self.pipeline(block.pipeline)?.take_changes(&block)?,
+                Aligned::Data(other) => return Err(Error::internal(format!("{other:?} at a second grouping"))),
+                Aligned::Barrier(epoch) => {
+                    let started = instant();
+                    let mut ack = take_ack(epoch, state)?;
+                    for (pipeline, output) in self.pipelines.iter_mut().zip(&mut ack.outputs) {
+                        pipeline.barrier_at_regroups(epoch, output)?;
+                    }
+                    state.regroups_frozen = true;
+                    ack.stall_us += started.elapsed().as_micros() as u64;
+                    self.acknowledge(ack)?;
+                }
+                Aligned::Empty => break,
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// The barrier has passed everything in this worker: the coordinator hears of it.
+    fn acknowledge(&self, mut ack: Ack) -> Result<()> {
         ack.cache_bytes = self.pressure().memory as u64;
         self.report(Report::Ack(Box::new(ack)))
     }
@@ -332,6 +432,10 @@ impl Worker {
         if !state.groups_frozen && (evict || flush) {
             self.pipelines.iter_mut().try_for_each(|pipeline| pipeline.relieve_groups(evict, flush))?;
         }
+        let flush = pressure.dirty_regroups > self.limits.dirty;
+        if !state.regroups_frozen && (evict || flush) {
+            self.pipelines.iter_mut().try_for_each(|pipeline| pipeline.relieve_regroups(evict, flush))?;
+        }
         if !state.wanted_barrier && state.ack.is_none() && self.limits.are_exceeded(&self.pressure(), 1) {
             state.wanted_barrier = true;
             self.report(Report::WantsBarrier)?;
@@ -362,4 +466,10 @@ fn first_failure(rows: &Rows, error: Error, process: &mut dyn FnMut(Rows) -> Res
         }
     }
     (None, error)
+}
+
+/// The acknowledgement in the making.
+fn take_ack(epoch: Epoch, state: &mut State) -> Result<Ack> {
+    let ack = state.ack.take().filter(|ack| ack.epoch == epoch);
+    ack.ok_or_else(|| Error::internal(format!("barrier {epoch} was not begun here")))
 }

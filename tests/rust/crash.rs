@@ -14,7 +14,7 @@ use crate::support::oracle::{Domain, recompute};
 use crate::support::world::{World, options, wait_for};
 
 fn job() -> Job {
-    Job::new(&[Output::Wide, Output::Daily, Output::Rows], "dead_letter", "dead_letter")
+    Job::new(&[Output::Wide, Output::Daily, Output::Rows, Output::Nested], "dead_letter", "dead_letter")
 }
 
 fn log(seed: u64) -> Log {

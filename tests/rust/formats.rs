@@ -78,6 +78,7 @@ fn manifest() -> Manifest {
         visible_ms: Some(1_776_643_170_000),
         timers: Vec::new(),
         operators: vec![OperatorState {
+            input: Edge::Append,
             name: "output 0 aggregate".into(),
             families: vec!["output 0 aggregate".into(), "output 0 aggregate distinct 0".into()],
             key_encoding: 1,

@@ -33,7 +33,10 @@ pub fn cases() -> impl Strategy<Value = Case> {
         Just(vec![Output::Wide]),
         Just(vec![Output::Daily]),
         Just(vec![Output::Rows]),
+        Just(vec![Output::Nested]),
+        Just(vec![Output::Nested]),
         Just(vec![Output::Wide, Output::Rows]),
+        Just(vec![Output::Daily, Output::Nested, Output::Rows]),
         Just(vec![Output::Daily, Output::Rows, Output::Wide]),
     ];
     let policies =
@@ -54,7 +57,11 @@ pub fn cases() -> impl Strategy<Value = Case> {
 }
 
 fn pressed() -> impl Strategy<Value = Case> {
-    let outputs = prop_oneof![Just(vec![Output::Wide]), Just(vec![Output::Daily, Output::Rows])];
+    let outputs = prop_oneof![
+        Just(vec![Output::Wide]),
+        Just(vec![Output::Daily, Output::Rows]),
+        Just(vec![Output::Nested, Output::Daily])
+    ];
     (any::<u64>(), outputs, 2..=4usize, 1..=4usize, 1..=4usize).prop_map(|(seed, outputs, parallelism, restarted, batch)| {
         let job = Job { outputs, late: "drop", bad: "skip" };
         Case { seed, records: 8_000, partitions: 4, job, parallelism, restarted, interval_ms: 1, batch, memory: 1 }
@@ -272,15 +279,25 @@ fn a_reprocess_that_follows_goes_on_by_itself() {
 /// More groups than there is memory for: the epoch ends early, and owners let what comes wait until it does.
 #[test]
 fn more_changed_groups_than_memory_end_the_epoch_early() {
+    many_groups(Output::Wide);
+}
+
+/// More changes at a barrier than the queues between workers hold.
+#[test]
+fn many_changed_groups_go_to_a_second_grouping() {
+    many_groups(Output::Nested);
+}
+
+fn many_groups(output: Output) {
     const GROUPS: i64 = 24_000;
     let record = |i: i64| {
         let (k, t) = (format!("key {i}"), BASE + i * 1_000);
-        let payload = Some(format!("{{\"k\":\"{k}\",\"n\":{i},\"t\":{t}}}").into_bytes());
-        let row = Row { k: Some(k), n: Some(i), t, ..Row::default() };
+        let payload = Some(format!("{{\"k\":\"{k}\",\"s\":\"u\",\"n\":{i},\"t\":{t}}}").into_bytes());
+        let row = Row { k: Some(k), s: Some("u".to_owned()), n: Some(i), t, ..Row::default() };
         Record { timestamp: t, payload, fault: Fault::None, row }
     };
     let log = Log { partitions: (0..2).map(|p| (0..GROUPS).filter(|i| i % 2 == p).map(record).collect()).collect() };
-    let (world, job) = (World::with(&log), Job::new(&[Output::Wide], "keep", "fail"));
+    let (world, job) = (World::with(&log), Job::new(&[output], "keep", "fail"));
     let little = RunOptions { memory_bytes: 1, batch_records: Some(500), ..options(&job, Mode::Reprocess, 2, 60_000) };
     let report = finish(&world, &job, little);
     assert_eq!(report.outcome, Outcome::Complete);

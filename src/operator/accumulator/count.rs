@@ -36,6 +36,13 @@ impl Counts {
         Ok(())
     }
 
+    fn retract(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<()> {
+        let less = i64::from_le_bytes(wire::array(bytes)?);
+        let count = &mut self.0[slot as usize];
+        *count = wire::subtract_counts(*count, less)?;
+        Ok(())
+    }
+
     fn output(&self, slots: &[u32]) -> ArrayRef {
         Arc::new(Int64Array::from_iter_values(slots.iter().map(|&slot| self.0[slot as usize])))
     }
@@ -89,6 +96,10 @@ impl Accumulator for Count {
 
     fn merge(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<()> {
         self.counts.merge(slot, bytes)
+    }
+
+    fn retract(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<()> {
+        self.counts.retract(slot, bytes)
     }
 
     fn reset(&mut self, slot: u32) {

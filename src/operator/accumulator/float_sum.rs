@@ -113,6 +113,12 @@ impl FloatSum {
         grown
     }
 
+    /// Takes away a sum that was added before; else as `add_digits`.
+    pub(super) fn subtract_digits(&mut self, mut other: Digits) -> usize {
+        other.negative = !other.negative;
+        self.add_digits(&other)
+    }
+
     /// Notes values that are not finite.
     pub(super) fn add_special(&mut self, special: u8) {
         self.special |= special;
@@ -211,6 +217,10 @@ impl Digits {
     /// The number of the first chunk that is not zero, and the chunks up to the last that is not zero.
     pub(super) fn parts(&self) -> (usize, &[u32]) {
         (self.first, &self.digits[self.first..self.end])
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.end == 0
     }
 
     fn round(&self) -> f64 {

@@ -13,8 +13,11 @@
 //! | 4 | min, max of fixed width | 0, or 1 and the value: i32, i64, i128; booleans as i32, floats as `float_order` |
 //! | 5 | min, max of text and bytes | 0, or 1, varint length and the bytes |
 //! | 6 | first, last | 0, or 1, event time i64, partition i32, offset i64, varint length and the value (`ValueEncoder`) |
+//! | 7 | sum, mean of floats that are taken back | varint count; if it is not 0: varint NaNs, +∞, −∞; sign 0 or 1; first chunk, chunks, u32 each |
 //!
 //! Each is a function of the rows alone: neither their order nor how they were split into partials shows in the bytes.
+//! Counts, sums and means can also take rows back ([`Accumulator::retract`]): what is left has the bytes of a state that
+//! never saw them.
 
 mod count;
 mod extreme;
@@ -24,6 +27,7 @@ mod float_sum;
 mod select;
 mod sum;
 mod sum_float;
+mod sum_float_counted;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -72,6 +76,13 @@ pub trait Accumulator: Send {
     /// the slot is then as it was.
     fn merge(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<()>;
 
+    /// Takes an encoded partial off the front of `bytes` and takes its rows back from the slot, to which they were added
+    /// before. A corruption error if they were not, as far as that shows; the slot is then as it was. An internal error
+    /// where rows cannot be taken back: an extreme of what is left is not known.
+    fn retract(&mut self, _slot: u32, _bytes: &mut &[u8]) -> Result<()> {
+        Err(Error::internal("rows were taken back from an aggregate that cannot do so"))
+    }
+
     /// Empties a slot for reuse.
     fn reset(&mut self, slot: u32);
 
@@ -97,6 +108,9 @@ pub fn create(call: &AggregateCall) -> Result<Box<dyn Accumulator>> {
         (Function::Len, _) => (Box::new(count::Count::rows()), DataType::Int64),
         (Function::Count, Some(_)) => (Box::new(count::Count::values()), DataType::Int64),
         (Function::NUnique | Function::CountDistinct, Some(_)) => (Box::new(DistinctTally::default()), DataType::Int64),
+        (Function::Sum | Function::Mean, Some(DataType::Float64)) if call.retracts => {
+            (Box::new(sum_float_counted::CountedFloatSums::new(call.function == Function::Mean)), DataType::Float64)
+        }
         (Function::Sum, Some(DataType::Float64)) => (Box::new(sum_float::FloatSums::sum()), DataType::Float64),
         (Function::Mean, Some(DataType::Float64)) => (Box::new(sum_float::FloatSums::mean()), DataType::Float64),
         (Function::Sum | Function::Mean, Some(input)) => sum::create(call, input).ok_or_else(unsupported)?,

@@ -50,6 +50,7 @@ trait Wide: Copy + Send {
     fn put(self, out: &mut Vec<u8>);
     fn read(bytes: &mut &[u8]) -> Result<Self>;
     fn checked_add(self, other: Self) -> Option<Self>;
+    fn checked_sub(self, other: Self) -> Option<Self>;
     fn is_zero(self) -> bool;
     fn to_f64(self) -> f64;
     /// Adds rows to their slots.
@@ -62,6 +63,20 @@ trait Wide: Copy + Send {
 struct Total<S> {
     sum: S,
     count: i64,
+}
+
+impl<S: Wide> Total<S> {
+    fn read(bytes: &mut &[u8]) -> Result<Self> {
+        let (count, sum) = (wire::count(bytes)?, S::read(bytes)?);
+        Self { sum, count }.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        if self.count == 0 && !self.sum.is_zero() {
+            return Err(wire::damaged("a sum of no values is not zero"));
+        }
+        Ok(self)
+    }
 }
 
 struct Sums<S> {
@@ -95,13 +110,18 @@ impl<S: Wide> Accumulator for Sums<S> {
     }
 
     fn merge(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<()> {
-        let (count, sum) = (wire::count(bytes)?, S::read(bytes)?);
-        if count == 0 && !sum.is_zero() {
-            return Err(wire::damaged("a sum of no values is not zero"));
-        }
+        let Total { sum, count } = Total::<S>::read(bytes)?;
         let total = &mut self.totals[slot as usize];
         let sum = total.sum.checked_add(sum).ok_or_else(|| wire::damaged("sums are out of range"))?;
         *total = Total { sum, count: wire::add_counts(total.count, count)? };
+        Ok(())
+    }
+
+    fn retract(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<()> {
+        let less = Total::<S>::read(bytes)?;
+        let total = &mut self.totals[slot as usize];
+        let sum = total.sum.checked_sub(less.sum).ok_or_else(|| wire::damaged("sums are out of range"))?;
+        *total = Total { sum, count: wire::subtract_counts(total.count, less.count)? }.checked()?;
         Ok(())
     }
 
@@ -141,6 +161,10 @@ impl Wide for i128 {
 
     fn checked_add(self, other: Self) -> Option<Self> {
         i128::checked_add(self, other)
+    }
+
+    fn checked_sub(self, other: Self) -> Option<Self> {
+        i128::checked_sub(self, other)
     }
 
     fn is_zero(self) -> bool {
@@ -189,6 +213,10 @@ impl Wide for i256 {
         i256::checked_add(self, other)
     }
 
+    fn checked_sub(self, other: Self) -> Option<Self> {
+        i256::checked_sub(self, other)
+    }
+
     fn is_zero(self) -> bool {
         self == i256::ZERO
     }
@@ -221,9 +249,22 @@ impl Wide for i256 {
 }
 
 fn overflow(shape: &Shape, sum: &str, output: &str) -> Error {
-    let digits = if shape.scale == 0 { String::new() } else { format!("e-{}", shape.scale) };
-    Error::data("sum_overflow", format!("column {}: the sum {sum}{digits} does not fit {output}", shape.column))
+    let sum = with_point(sum, shape.scale);
+    Error::data("sum_overflow", format!("column {}: the sum {sum} does not fit {output}", shape.column))
         .hint("sum a column of smaller unit, or cast it to Float64 before the sum")
+}
+
+/// Unscaled digits as the number that they stand for.
+fn with_point(unscaled: &str, scale: i8) -> String {
+    let places = usize::from(scale.max(0).unsigned_abs());
+    if places == 0 {
+        return unscaled.to_owned();
+    }
+    let (sign, digits) = unscaled.strip_prefix('-').map_or(("", unscaled), |digits| ("-", digits));
+    // At least one digit before the point.
+    let digits = format!("{digits:0>width$}", width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    format!("{sign}{whole}.{fraction}")
 }
 
 /// 10^scale, for scales of decimals that fit 38 digits.
@@ -247,6 +288,12 @@ fn magnitude_to_f64(high: u128, low: u128) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_their_point() {
+        let cases = [("123", 0, "123"), ("123", 2, "1.23"), ("-123", 3, "-0.123"), ("-5", 2, "-0.05"), ("0", 1, "0.0")];
+        cases.iter().for_each(|(unscaled, scale, expected)| assert_eq!(with_point(unscaled, *scale), *expected));
+    }
 
     #[test]
     fn wide_integers_round_to_even() {

@@ -39,6 +39,21 @@ impl FloatSums {
     }
 }
 
+/// Appends the chunks of a sum: where they begin, how many there are, and each.
+pub(super) fn put_chunks(digits: &Digits, out: &mut Vec<u8>) {
+    let (first, chunks) = digits.parts();
+    out.extend_from_slice(&[first as u8, chunks.len() as u8]);
+    chunks.iter().for_each(|chunk| out.extend_from_slice(&chunk.to_le_bytes()));
+}
+
+/// The chunks of a sum.
+pub(super) fn chunks(negative: bool, bytes: &mut &[u8]) -> Result<Digits> {
+    let [first, length] = wire::array(bytes)?;
+    let (chunks, _) = wire::take(bytes, usize::from(length) * 4)?.as_chunks::<4>();
+    let digits = Digits::read(negative, first.into(), chunks.iter().map(|&chunk| u32::from_le_bytes(chunk)));
+    digits.ok_or_else(|| wire::damaged("the chunks of a sum are not as they are written"))
+}
+
 impl Accumulator for FloatSums {
     fn ensure(&mut self, slots: usize) {
         if slots > self.totals.len() {
@@ -70,9 +85,7 @@ impl Accumulator for FloatSums {
         out.push(sum.special() | if digits.negative { NEGATIVE } else { 0 });
         wire::put_varint(*count as u64, out);
         if *count > 0 {
-            let (first, chunks) = digits.parts();
-            out.extend_from_slice(&[first as u8, chunks.len() as u8]);
-            chunks.iter().for_each(|chunk| out.extend_from_slice(&chunk.to_le_bytes()));
+            put_chunks(&digits, out);
         }
     }
 
@@ -85,11 +98,7 @@ impl Accumulator for FloatSums {
         if count == 0 {
             return Ok(());
         }
-        let [first, length] = wire::array(bytes)?;
-        let (chunks, _) = wire::take(bytes, usize::from(length) * 4)?.as_chunks::<4>();
-        let chunks = chunks.iter().map(|&chunk| u32::from_le_bytes(chunk));
-        let digits = Digits::read(flags & NEGATIVE != 0, first.into(), chunks);
-        let digits = digits.ok_or_else(|| wire::damaged("the chunks of a sum are not as they are written"))?;
+        let digits = chunks(flags & NEGATIVE != 0, bytes)?;
         let total = &mut self.totals[slot as usize];
         total.count = wire::add_counts(total.count, count)?;
         self.heap += total.sum.add_digits(&digits);

@@ -42,6 +42,12 @@ pub(super) fn add_counts(a: i64, b: i64) -> Result<i64> {
     a.checked_add(b).ok_or_else(|| damaged("counts are out of range"))
 }
 
+/// A count without those of another: what is taken back was counted.
+pub(super) fn subtract_counts(count: i64, less: i64) -> Result<i64> {
+    let left = count.checked_sub(less).filter(|left| less >= 0 && *left >= 0);
+    left.ok_or_else(|| damaged("more is taken back than was added"))
+}
+
 /// Appends a signed number, given in little-endian two's complement.
 pub(super) fn put_signed(value: &[u8], out: &mut Vec<u8>) {
     let needed = shortest(value);

@@ -1,20 +1,28 @@
 //! Compound aggregate expressions, such as `col("x").sum() / kappa.len()`, as plain aggregates and a projection of their
 //! results.
 
-use super::{AggregateCall, AggregateSpec, Step};
+use super::{AggregateCall, Step};
 use crate::error::{Error, Result};
-use crate::plan::expr::{AggregateExpr, Expr, NamedExpr};
+use crate::plan::expr::{AggregateExpr, AggregateFunction, Expr, NamedExpr};
 use crate::plan::schema::{DataType, Schema};
 use crate::plan::typing;
 
-/// The grouping, and the projection that follows it if an expression is more than an aggregate, or if two share one.
-pub(super) fn split(
-    name: &str,
-    input: &Schema,
-    keys: &[NamedExpr],
-    aggregates: &[NamedExpr],
-) -> Result<(AggregateSpec, Option<Step>)> {
-    let mut calls = Calls { input, keys, outputs: aggregates, made: Vec::new() };
+/// A grouping, taken apart.
+pub(super) struct Split {
+    /// The group key.
+    pub(super) keys: Vec<NamedExpr>,
+    /// Types of the keys, in order.
+    pub(super) key_types: Vec<DataType>,
+    /// The plain aggregates.
+    pub(super) calls: Vec<AggregateCall>,
+    /// What follows if an expression is more than an aggregate, or if two share one.
+    pub(super) project: Option<Step>,
+}
+
+/// Takes a grouping apart. `retracts`: it also takes rows back, and counts them behind all other aggregates, under a name
+/// of its own.
+pub(super) fn split(input: &Schema, keys: &[NamedExpr], aggregates: &[NamedExpr], retracts: bool) -> Result<Split> {
+    let mut calls = Calls { input, keys, outputs: aggregates, retracts, made: Vec::new() };
     // Plain ones first: they keep their own names, and compound ones use them.
     for output in aggregates {
         if let Expr::Aggregate(aggregate) = &output.expr {
@@ -31,8 +39,18 @@ pub(super) fn split(
         Step::Project(keys.iter().map(key).chain(projected).collect())
     });
     let key_types = keys.iter().map(|key| type_of(&key.expr, input)).collect::<Result<_>>()?;
-    let calls = calls.made.into_iter().map(|(_, call)| call).collect();
-    Ok((AggregateSpec { name: name.to_owned(), keys: keys.to_vec(), key_types, calls }, project))
+    let rows = retracts.then(|| AggregateCall {
+        name: calls.free_name("rows"),
+        function: AggregateFunction::Len,
+        input: None,
+        input_type: None,
+        filter: None,
+        ignore_nulls: false,
+        retracts,
+        output_type: DataType::Int64,
+    });
+    let calls = calls.made.into_iter().map(|(_, call)| call).chain(rows).collect();
+    Ok(Split { keys: keys.to_vec(), key_types, calls, project })
 }
 
 fn type_of(expr: &Expr, schema: &Schema) -> Result<DataType> {
@@ -44,6 +62,7 @@ struct Calls<'a> {
     input: &'a Schema,
     keys: &'a [NamedExpr],
     outputs: &'a [NamedExpr],
+    retracts: bool,
     made: Vec<(&'a AggregateExpr, AggregateCall)>,
 }
 
@@ -62,6 +81,7 @@ impl<'a> Calls<'a> {
             input_type,
             filter: aggregate.filter.as_deref().cloned(),
             ignore_nulls: aggregate.ignore_nulls,
+            retracts: self.retracts,
         };
         self.made.push((aggregate, call));
         Ok(name)

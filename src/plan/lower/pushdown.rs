@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Step, Steps};
+use super::{AggregateSpec, Step, Steps};
 use crate::plan::expr::{Expr, NamedExpr};
 use crate::plan::schema::Schema;
 
@@ -10,16 +10,23 @@ use crate::plan::schema::Schema;
 pub(super) fn prune(steps: &mut Steps, result: &Schema) -> BTreeSet<String> {
     let mut used: BTreeSet<String> = result.fields.iter().map(|field| field.name.clone()).collect();
     prune_steps(&mut steps.after, &mut used);
+    if let Some(regroup) = &mut steps.regroup {
+        // What counts the rows of a group is always used.
+        used.extend(regroup.aggregate.calls.last().map(|call| call.name.clone()));
+        prune_grouping(&mut regroup.aggregate, &mut used);
+        prune_steps(&mut regroup.between, &mut used);
+    }
     if let Some(aggregate) = &mut steps.aggregate {
-        retain_some(&mut aggregate.calls, |call| used.contains(&call.name));
-        used.clear();
-        aggregate.keys.iter().for_each(|key| columns_of(&key.expr, &mut used));
-        for call in &aggregate.calls {
-            call.input.iter().chain(&call.filter).for_each(|expr| columns_of(expr, &mut used));
-        }
+        prune_grouping(aggregate, &mut used);
     }
     prune_steps(&mut steps.before, &mut used);
     used
+}
+
+fn prune_grouping(aggregate: &mut AggregateSpec, used: &mut BTreeSet<String>) {
+    retain_some(&mut aggregate.calls, |call| used.contains(&call.name));
+    used.clear();
+    aggregate.expressions().for_each(|expr| columns_of(expr, used));
 }
 
 fn prune_steps(steps: &mut [Step], used: &mut BTreeSet<String>) {

@@ -7,6 +7,8 @@ use super::data::{MAX_FUTURE, OUT_OF_ORDERNESS, TOPIC};
 
 /// Groups of `Daily` with more rows than this are filtered away: rows that were there vanish.
 pub const DAILY_LIMIT: i64 = 60;
+/// Groups of `Nested` with more rows than this are filtered away.
+pub const NESTED_LIMIT: i64 = 40;
 
 /// What an output computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Output {
     Daily,
     /// Ungrouped rows.
     Rows,
+    /// Two groupings: rows of the first come, change, move to another group of the second, leave it and come again.
+    Nested,
 }
 
 /// A job.
@@ -35,6 +39,7 @@ impl Output {
             Self::Wide => "wide",
             Self::Daily => "daily",
             Self::Rows => "rows",
+            Self::Nested => "nested",
         }
     }
 
@@ -44,6 +49,7 @@ impl Output {
             Self::Wide => &["k", "g", "n", "f", "d", "s", "b", "t"],
             Self::Daily => &["b", "s", "n", "t"],
             Self::Rows => &["b", "n", "k", "t"],
+            Self::Nested => &["k", "s", "g", "n", "d", "f", "t"],
         }
     }
 }
@@ -82,6 +88,7 @@ impl Job {
                 Output::Wide => self.wide(),
                 Output::Daily => self.daily(),
                 Output::Rows => self.rows(),
+                Output::Nested => self.nested(),
             };
             if alone { json!({"plan": plan}) } else { json!({"name": output.name(), "plan": plan}) }
         };
@@ -161,6 +168,48 @@ impl Job {
         json!({"with_columns": {"input": kept, "columns": [named("both", &both)]}})
     }
 
+    /// By key and user, and of those by key, by the user's last `g` and by how many rows the user has. A user whose rows
+    /// are two more than a multiple of four counts for nothing.
+    fn nested(&self) -> Value {
+        let users = json!({"aggregate": {
+            "input": {"filter": {"input": self.read(), "predicate": call("is_not_null", &[col("s")])}},
+            "keys": [named("k", &col("k")), named("s", &col("s"))],
+            "aggregates": [
+                named("rows", &len()), named("n", &agg("sum", "n")), named("d", &agg("sum", "d")), named("f", &agg("sum", "f")),
+                named("last", &agg("last", "g")), named("values", &agg("count_distinct", "n")),
+            ],
+        }});
+        let kept = call("ne", &[call("mod", &[col("rows"), int(4)]), int(2)]);
+        // Infinite or not a number where `n` is even.
+        let ratio = call("div", &[col("f"), call("mod", &[col("n"), int(2)])]);
+        let between = json!({"select": {
+            "input": {"filter": {"input": users, "predicate": kept}},
+            "columns": [
+                named("k", &col("k")), named("last", &col("last")), named("rows", &col("rows")), named("n", &col("n")),
+                named("d", &col("d")), named("f", &col("f")), named("values", &col("values")), named("ratio", &ratio),
+            ],
+        }});
+        let grouped = json!({"aggregate": {
+            "input": between,
+            "keys": [named("k", &col("k")), named("last", &col("last")),
+                     named("size", &call("floor_div", &[col("rows"), int(5)]))],
+            "aggregates": [
+                named("users", &len()), named("rows", &agg("sum", "rows")), named("n_count", &agg("count", "n")),
+                named("n_sum", &agg("sum", "n")), named("n_mean", &agg("mean", "n")), named("d_sum", &agg("sum", "d")),
+                named("d_mean", &agg("mean", "d")), named("f_sum", &agg("sum", "f")), named("f_mean", &agg("mean", "f")),
+                named("ratio_sum", &agg("sum", "ratio")), named("ratio_mean", &agg("mean", "ratio")),
+                named("values", &agg("sum", "values")),
+                named("odd", &json!({"aggregate": {"function": "len", "filter": call("eq", &[call("mod", &[col("rows"), int(2)]), int(1)])}})),
+                named("share", &call("div", &[agg("sum", "n"), len()])),
+            ],
+        }});
+        // Not defined for groups without users: those are gone.
+        let each = json!({"with_columns": {
+            "input": grouped, "columns": [named("each", &call("floor_div", &[col("rows"), col("users")]))],
+        }});
+        json!({"filter": {"input": each, "predicate": call("le", &[col("rows"), int(NESTED_LIMIT)])}})
+    }
+
     fn rows(&self) -> Value {
         let predicate = call("or", &[col("b"), call("gt", &[col("n"), int(10)])]);
         json!({"select": {
@@ -183,6 +232,10 @@ fn int(value: i64) -> Value {
 
 fn call(function: &str, args: &[Value]) -> Value {
     json!({"call": {"function": function, "args": args}})
+}
+
+fn len() -> Value {
+    json!({"aggregate": {"function": "len"}})
 }
 
 fn agg(function: &str, column: &str) -> Value {

@@ -6,5 +6,6 @@ pub mod data;
 pub mod fsum;
 pub mod generate;
 pub mod jobs;
+pub mod nested;
 pub mod oracle;
 pub mod world;

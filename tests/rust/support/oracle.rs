@@ -51,10 +51,10 @@ pub struct Recomputed {
 }
 
 /// A record that is used, and where it lies.
-struct Used<'a> {
-    partition: i32,
-    offset: i64,
-    row: &'a Row,
+pub struct Used<'a> {
+    pub partition: i32,
+    pub offset: i64,
+    pub row: &'a Row,
 }
 
 /// Everything that `job` must have written once it has read up to `upto`.
@@ -102,6 +102,7 @@ pub fn recompute(log: &Log, job: &Job, domain: &Domain, upto: &[i64]) -> Recompu
         let rows = match output {
             Output::Wide => wide(&kept),
             Output::Daily => daily(&kept),
+            Output::Nested => super::nested::nested(&kept),
             Output::Rows => kept.iter().map(|used| append_row(used)).fold(Multiset::new(), counted),
         };
         Expected { rows, account: Account { used: counts.0, filtered: counts.1, ..account } }
@@ -113,7 +114,7 @@ fn count(set: &mut Multiset, row: String) {
     *set.entry(row).or_default() += 1;
 }
 
-fn counted(mut set: Multiset, row: String) -> Multiset {
+pub fn counted(mut set: Multiset, row: String) -> Multiset {
     count(&mut set, row);
     set
 }
@@ -154,6 +155,7 @@ fn accepts(output: Output, row: &Row) -> bool {
     match output {
         Output::Wide => row.n.is_none_or(|n| n > -40),
         Output::Daily => row.b == Some(true),
+        Output::Nested => row.s.is_some(),
         Output::Rows => row.b == Some(true) || row.n.is_some_and(|n| n > 10),
     }
 }

@@ -7,10 +7,14 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn check(function: Function, data_type: &DataType, id: u8, numbers: &[Option<i64>], expected: &str) {
-    let mut accumulator = accumulator(function, data_type);
+    check_call(&call(function, data_type), data_type, id, numbers, expected);
+}
+
+fn check_call(call: &AggregateCall, data_type: &DataType, id: u8, numbers: &[Option<i64>], expected: &str) {
+    let mut accumulator = create(call).unwrap();
     update(&mut *accumulator, &column(data_type, numbers), None);
     assert_eq!(accumulator.encoding_id(), id);
-    assert_eq!(hex(&encoded(&*accumulator, 0)), expected, "{function:?} of {data_type}, {numbers:?}");
+    assert_eq!(hex(&encoded(&*accumulator, 0)), expected, "{call:?}, {numbers:?}");
 }
 
 #[test]
@@ -40,4 +44,20 @@ fn states() {
     check(F::First, &T::Int32, 6, &some, "010000000000000000000000000000000000000000050180000003");
     check(F::Last, &T::String, 6, &[Some(1), None], "0101000000000000000000000001000000000000000100");
     check(F::First, &list_type(), 6, &[], "00");
+}
+
+#[test]
+fn states_that_are_taken_back() {
+    use DataType as T;
+    use Function as F;
+    let check = |function, data_type: &DataType, id, numbers: &[Option<i64>], expected| {
+        let call = AggregateCall { retracts: true, ..call(function, data_type) };
+        check_call(&call, data_type, id, numbers, expected);
+    };
+    check(F::Len, &T::Int32, 1, &[Some(3), None], "0200000000000000");
+    check(F::Mean, &T::Int32, 2, &[Some(-300)], "0102d4fe");
+    check(F::Sum, &T::Float64, 7, &[None], "00");
+    check(F::Sum, &T::Float64, 7, &[Some(0)], "01000000000000");
+    check(F::Sum, &T::Float64, 7, &[Some(19), Some(-20), Some(18), Some(20)], "04020101000000");
+    check(F::Mean, &T::Float64, 7, &[Some(-1)], "01000000011f0300002d431cebe2361a000000");
 }

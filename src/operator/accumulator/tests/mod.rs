@@ -3,6 +3,7 @@
 mod golden;
 mod properties;
 mod results;
+mod retract;
 
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ fn call(function: Function, input: &DataType) -> AggregateCall {
         input_type: (function != LEN).then(|| input.clone()),
         filter: None,
         ignore_nulls: false,
+        retracts: false,
         output_type: output_type(function, input),
     }
 }

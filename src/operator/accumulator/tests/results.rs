@@ -35,7 +35,7 @@ fn decimal_sums_are_checked_against_38_digits() {
     }
     assert_eq!(sum(vec![]).unwrap().as_ref(), decimals(vec![None]).as_ref());
     let error = sum(vec![greatest; 1000]).unwrap_err();
-    assert!(error.message().contains("99999999999999999999999999999999999999000e-2"), "{error}");
+    assert!(error.message().contains("999999999999999999999999999999999999990.00"), "{error}");
     // 0.10 + 0.20 + 0.31, of three.
     let mean = one(Function::Mean, &decimal_type(), decimals(vec![Some(10), None, Some(20), Some(31)])).unwrap();
     let expected: &dyn Array = &Float64Array::from(vec![61.0 / 300.0]);
