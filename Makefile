@@ -56,7 +56,7 @@ format: setup ## rustfmt and ruff, in place
 bench: wheel ## a table of speeds, beside DuckDB and Polars
 	@tools/bench.sh
 
-bench-kafka: wheel kafka ## from a real Kafka broker, beside raw clients, Flink, Pathway and Bytewax; live latency (an hour)
+bench-kafka: wheel kafka ## from a real Kafka broker, beside raw clients, Flink, Pathway and Bytewax; live latency (half an hour)
 	@tools/bench_kafka.sh
 
 clean: ## what the targets made in the checkout; the cache outside stays

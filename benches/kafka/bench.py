@@ -18,7 +18,7 @@ from pathlib import Path
 from data import COMPRESSION, PARTITIONS, ROOT, Answer, Kafka, Topic, answer_of, first_lines, make_payments, make_topic, verdict
 from environments import UnavailableError, say
 from measure import Run, last_lines, machine, run
-from report import Row, middle, write
+from report import Row, write
 
 from engines import KAPPA, OTHERS_RAW, PEERS, RAW, Engine, Task  # isort: skip (they need the path that `data` sets)
 import jars  # isort: skip
@@ -110,11 +110,13 @@ class Bench:
         row = self._begin(engine)
         if row is None or not self._measure(engine, row, self.few):
             return
-        if self.few.records >= self.full.records or row.rate < HOPELESS:
+        seconds = row.run.seconds
+        limit = seconds + self.full.records / SLOW
+        if self.few.records >= self.full.records or self.few.records / max(0.1, seconds - row.start_seconds) < HOPELESS:
             return
         few = row.runs.copy(), row.details.copy(), row.answer
         row.runs.clear(), row.details.clear()
-        if not self._measure(engine, row, self.full, timeout=row.start_seconds + self.full.records / SLOW):
+        if not self._measure(engine, row, self.full, timeout=limit):
             row.note, row.failure = f"; of {self.full.records:,} records: {row.failure}", ""
             row.runs, row.details, row.answer = few
             row.records = self.few.records
@@ -130,11 +132,11 @@ class Bench:
         except (UnavailableError, OSError) as error:
             self._failed(row, str(error))
             return None
-        for _ in range(2 if engine in (*RAW, *KAPPA) else 1):  # a first start also reads the program from the disk
+        for _ in range(2):  # the first also reads the program from the disk
             row.runs.clear(), row.details.clear()
             if not self._measure(engine, row, self.start):
                 return None
-        row.start_seconds, row.start_records = middle([each.seconds for each in row.runs]), START_RECORDS
+        row.start_seconds, row.start_records = row.run.seconds, START_RECORDS
         row.runs.clear(), row.details.clear()
         return row
 
@@ -215,7 +217,8 @@ def main() -> int:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     PLACE.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(PLACE / "failures", ignore_errors=True)
+    for left in (PLACE / "failures", *PLACE.glob("work-*")):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="work-", dir=PLACE, ignore_cleanup_errors=True) as work:
         tempfile.tempdir = work  # the broker's data too
         bench = Bench(args, Path(work))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from latency import Latency
@@ -189,8 +188,3 @@ def write(folder: Path, head: dict[str, Any], rows: list[Row], live: Latency | N
         json.dumps({**data, "live_failure": live_failure}, indent=2, ensure_ascii=False) + "\n"
     )
     return text
-
-
-def middle(values: list[float]) -> float:
-    """The median."""
-    return float(median(values)) if values else 0.0
