@@ -61,7 +61,7 @@ class Bench:
         make_payments(payments, self.args.events)
         say("Apache Kafka, one node (tests/kafka/broker.py start --bench --heap 1g)")
         with Cluster(Shape(heap="1g", fast_start=False)) as cluster:
-            self.kafka, self.broker = Kafka(cluster.bootstrap, cluster=cluster), cluster.pid(1)
+            self.cluster, self.kafka, self.broker = cluster, Kafka(cluster.bootstrap, cluster=cluster), cluster.pid(1)
             try:
                 self._topics(payments)
                 self._own()
@@ -70,7 +70,8 @@ class Bench:
                 if self._asked("live"):
                     self._live()
             finally:
-                self.head["broker_peak_mib"] = round(cluster.memory(1)[1] / 2**20, 1)
+                if cluster.is_running(1):
+                    self.head["broker_peak_mib"] = round(cluster.memory(1)[1] / 2**20, 1)
                 self._write()
                 del self.kafka  # before its broker goes
 
@@ -155,6 +156,8 @@ class Bench:
             failure = f"{type(error).__name__}: {error}"
         if failure or found is None:
             self._failed(row, failure, task.folder)
+            if not self.cluster.is_running(1):
+                raise BrokerFailed(f"the broker has ended; its log ends with\n{self.cluster.log(1)}")
         elif counted:
             row.version, row.records = engine.version, topic.records
             row.runs.append(found)

@@ -110,7 +110,9 @@ def _do(words: list[str]) -> None:
     except OSError as error:
         raise UnavailableError(f"{words[0]}: {error}") from error
     if done.returncode != 0:
-        raise UnavailableError(f"{Path(words[0]).name} failed: {last_lines(done.stderr or done.stdout)}")
+        output = done.stderr or done.stdout
+        errors = [line for line in output.splitlines() if line.startswith(("ERROR", "[ERROR]"))]  # of pip, of Maven
+        raise UnavailableError(f"{Path(words[0]).name} failed: {errors[-1] if errors else last_lines(output)}")
 
 
 def _key(*parts: str) -> str:
