@@ -49,9 +49,14 @@ class Row:
         """Records a second between start and end. Of a run that is mostly start and end, all records by all seconds: the
         difference of two times that are nearly the same says nothing."""
         seconds = self.run.seconds
-        if self.start_seconds > seconds / 2:
+        if self.too_short:
             return self.records / seconds
         return (self.records - self.start_records) / (seconds - self.start_seconds)
+
+    @property
+    def too_short(self) -> bool:
+        """Whether the run is mostly start and end: its rate is that of too few records."""
+        return self.start_seconds > self.run.seconds / 2
 
     def line(self) -> str:
         """A line of the table."""
@@ -65,7 +70,7 @@ class Row:
         )
         return (
             f"| {self.name} | {self.version} | {self.parallelism} | {self.records:,} | {run.seconds:.2f} s{spread} "
-            f"| {self.start_seconds:.2f} s | {self.rate:,.0f} | {run.cpu_seconds:.1f} s + {run.broker_cpu_seconds:.1f} s "
+            f"| {self.start_seconds:.2f} s | {self.rate:,.0f}{' (too short)' if self.too_short else ''} | {run.cpu_seconds:.1f} s + {run.broker_cpu_seconds:.1f} s "
             f"| {run.peak_bytes / 2**20:,.0f} MiB | {self.answer}{self.note.replace('|', '/')} |"
         )
 
@@ -96,7 +101,7 @@ class Goal:
 
     def line(self) -> str:
         """A line of the table."""
-        return f"| {self.what} | {self.must} | {self.found} | {({True: 'reached', False: 'MISSED', None: 'not measured'})[self.reached]} |"
+        return f"| {self.what} | {self.must} | {self.found} | {({True: 'reached', False: 'MISSED', None: 'no verdict'})[self.reached]} |"
 
 
 def fastest(rows: list[Row], *prefixes: str) -> Row | None:
@@ -115,15 +120,24 @@ def goals(rows: list[Row], live: Latency | None) -> list[Goal]:
     ):
         other = fastest(rows, prefix)
         ratio = kappa.rate / other.rate if kappa and other else None
-        found.append(Goal(what, must, "–" if ratio is None else f"{ratio:.2f}", None if ratio is None else ratio >= factor))
+        found.append(_goal(what, must, ratio, "{:.2f}", ratio is not None and ratio >= factor, kappa, other))
     often, seldom = fastest(rows, "kappa_1s"), fastest(rows, "kappa_60s")
     cost = 1 - often.rate / seldom.rate if often and seldom else None
     what = "throughput that checkpoints every 1 s cost, against every 60 s"
-    found.append(Goal(what, "≤ 5 %", "–" if cost is None else f"{cost:.1%}", None if cost is None else cost <= 0.05))
+    found.append(_goal(what, "≤ 5 %", cost, "{:.1%}", cost is not None and cost <= 0.05, often, seldom))
     p99 = live.p99_ms / 1e3 if live and live.answer == "exact" else None
     what = "live, checkpoints every 1 s: from produce to visible in the table, p99"
-    found.append(Goal(what, "≤ 1.5 s", "–" if p99 is None else f"{p99:.2f} s", None if p99 is None else p99 <= 1.5))
+    found.append(_goal(what, "≤ 1.5 s", p99, "{:.2f} s", p99 is not None and p99 <= 1.5))
     return found
+
+
+def _goal(what: str, must: str, value: float | None, form: str, reached: bool, *rows: Row | None) -> Goal:
+    """No verdict where nothing was measured, or on too few records."""
+    if value is None:
+        return Goal(what, must, "–", None)
+    if any(row.too_short for row in rows if row):
+        return Goal(what, must, f"{form.format(value)}, on too few records", None)
+    return Goal(what, must, form.format(value), reached)
 
 
 def ratios(rows: list[Row]) -> str:
@@ -157,8 +171,9 @@ HEAD = (
     "| peak memory | answer |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 NOTE = """Wall: from the start of the process to its end. Start and end: the same on {start:,} records. Records/s: the other records by
-the other seconds (of a run that is at least half start and end: all records by all seconds). CPU and memory of an engine are those of all its processes (memory: resident, summed, sampled); the answer is compared
-with DuckDB's over the same records. Where there are several runs, the one in the middle is shown."""
+the other seconds (of a run that is more than half start and end: all records by all seconds, “too short”). CPU and memory of an
+engine are those of all its processes (memory: resident, summed, sampled); the answer is compared with DuckDB's over the same
+records. Where there are several runs, the one in the middle is shown."""
 
 
 def write(folder: Path, head: dict[str, Any], rows: list[Row], live: Latency | None, live_failure: str) -> str:

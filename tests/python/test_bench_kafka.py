@@ -143,3 +143,8 @@ def test_goals_compare_with_the_fastest_peer_whose_answer_is_right():
     ]
     found = {goal.what: (goal.found, goal.reached) for goal in goals(rows, None)}
     assert list(found.values()) == [("0.50", True), ("10.00", True), ("–", None), ("9.1%", False), ("–", None)]
+
+
+def test_a_run_that_is_mostly_start_gives_no_verdict():
+    found = goals([row("kappa_10s", [5.0]), row("flink_sql", [1.9])], None)[1]
+    assert (found.found, found.reached) == ("0.47, on too few records", None)
