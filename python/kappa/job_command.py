@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     job = parser.add_argument_group("job")
     job.add_argument("--mode", choices=["live", "reprocess"], help="go on where the table stands, or build it from the log")
     job.add_argument("--output-table", metavar="[NAME=]TABLE", action="append", help="where the result goes; once per output")
-    job.add_argument("--from", dest="from_", metavar="POSITION", help="earliest, head, a time, 24h (ago), group:NAME, P:OFFSET,…")
+    job.add_argument(
+        "--from", dest="from_", metavar="POSITION", help="earliest, head, a time, 24h (ago), group:NAME, P:OFFSET,…"
+    )
     job.add_argument("--until", metavar="POSITION", help="head (as it is now; the default), a time, P:OFFSET,…")
     job.add_argument("--follow", action="store_true", help="go on live once a reprocess has reached the head")
     job.add_argument("--replace", action="store_true", help="discard what the table holds and start again")

@@ -217,7 +217,9 @@ def engine_options(
         "parallelism": parallelism,
         "memory_bytes": size_bytes(memory, "memory"),
         "checkpoint_interval_ms": duration_ms(checkpoint_interval, "checkpoint_interval"),
-        "max_bytes_per_second": None if max_bytes_per_second is None else size_bytes(max_bytes_per_second, "max_bytes_per_second"),
+        "max_bytes_per_second": None
+        if max_bytes_per_second is None
+        else size_bytes(max_bytes_per_second, "max_bytes_per_second"),
         **flags,
     }
 

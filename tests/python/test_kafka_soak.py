@@ -34,7 +34,9 @@ def test_two_hundred_kills_lose_and_double_nothing(kafka: Kafka, topic: str, pla
         running.communicate()
         if kill % 20 == 19:
             began = time.monotonic()
-            run = daily(topic).start(mode="live", output_table="daily", config={"log.url": kafka.url}, checkpoint_interval="50ms")
+            run = daily(topic).start(
+                mode="live", output_table="daily", config={"log.url": kafka.url}, checkpoint_interval="50ms"
+            )
             right = expected(kafka.read(topic))
             wait_for("the tables to be right", lambda right=right: found("daily") == right, within=60)
             slowest = max(slowest, time.monotonic() - began)

@@ -142,7 +142,9 @@ def test_keys_headers_and_places_are_columns(kafka: Kafka, topic: str, at: dict[
     job.write(stream)
     reprocess(job, "places", at)
     rows = sorted(kappa.read("places").to_dicts(), key=lambda row: (row["partition"], row["offset"]))
-    assert [(r["key"], r["partition"], r["offset"]) for r in rows] == [(e.key, e.partition, e.offset) for e in kafka.read(topic)]
+    assert [(r["key"], r["partition"], r["offset"]) for r in rows] == [
+        (e.key, e.partition, e.offset) for e in kafka.read(topic)
+    ]
     assert rows[0]["headers"] == [{"name": "a", "value": b"\x00\xff"}, {"name": "b", "value": None}]
     assert [row["headers"] for row in rows if row["key"] is None] == [[]]
     assert [int(row["written"].timestamp() * 1000) for row in rows if row["key"] is None] == [5]
@@ -283,9 +285,7 @@ def test_a_connection_that_is_cut_and_slow_loses_nothing(
     kafka.produce(topic, events(9_000))
     behind = {"log.url": kafka.by("PROXIED").url}
     job = daily(topic)
-    run = job.start(
-        mode="live", output_table="daily", config=behind, checkpoint_interval="50ms", max_bytes_per_second="200KiB"
-    )
+    run = job.start(mode="live", output_table="daily", config=behind, checkpoint_interval="50ms", max_bytes_per_second="200KiB")
     for _ in range(3):
         time.sleep(0.3)
         kafka_proxy.cut()
@@ -325,7 +325,18 @@ def process(tmp_path: Path, topic: str, url: str, *words: str, env: Mapping[str,
     script = tmp_path / "job.py"
     script.write_text(SCRIPT)
     return subprocess.Popen(
-        [sys.executable, str(script), topic, "--output-table", "daily", "--set", f"log.url={url}", "--progress", "lines", *words],
+        [
+            sys.executable,
+            str(script),
+            topic,
+            "--output-table",
+            "daily",
+            "--set",
+            f"log.url={url}",
+            "--progress",
+            "lines",
+            *words,
+        ],
         env={**os.environ, **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -334,7 +345,9 @@ def process(tmp_path: Path, topic: str, url: str, *words: str, env: Mapping[str,
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_kills_at_random_moments_change_nothing(kafka: Kafka, topic: str, at: dict[str, str], tmp_path: Path, seed: int) -> None:
+def test_kills_at_random_moments_change_nothing(
+    kafka: Kafka, topic: str, at: dict[str, str], tmp_path: Path, seed: int
+) -> None:
     kafka.create(topic, partitions=3)
     kafka.produce(topic, events(30_000, seed=seed))
     chance = random.Random(seed)
@@ -369,7 +382,9 @@ def test_secrets_are_nowhere(secure_kafka: Kafka, topic: str, place: Path, tmp_p
     secure = secure_kafka.by("SCRAM256")
     secure.create(topic, partitions=3)
     secure.produce(topic, events(30))
-    options = {f"kafka.{name}": str(value) for name, value in secure.config.items() if name.startswith(("sasl", "ssl", "security"))}
+    options = {
+        f"kafka.{name}": str(value) for name, value in secure.config.items() if name.startswith(("sasl", "ssl", "security"))
+    }
     password = options["kafka.sasl.password"]
     (tmp_path / "password").write_text(password + "\n")
     options["kafka.sasl.password"] = f"file:{tmp_path / 'password'}"
@@ -389,7 +404,9 @@ def test_each_way_to_log_in_works(secure_kafka: Kafka, topic: str, place: Path, 
     secure = secure_kafka.by(listener)
     secure.create(topic, partitions=3)
     secure.produce(topic, events(30))
-    options = {f"kafka.{name}": str(value) for name, value in secure.config.items() if name.startswith(("sasl", "ssl", "security"))}
+    options = {
+        f"kafka.{name}": str(value) for name, value in secure.config.items() if name.startswith(("sasl", "ssl", "security"))
+    }
     assert reprocess(daily(topic), "daily", {"log.url": secure.url, **options}).read == 30
 
 
@@ -407,7 +424,9 @@ def test_tokens_come_from_a_function(secure_kafka: Kafka, topic: str, place: Pat
         made.append(expires)
         return text, "tests", int(expires * 1000)
 
-    options = {f"kafka.{name}": str(value) for name, value in security.client(listener).items() if not name.startswith("enable")}
+    options = {
+        f"kafka.{name}": str(value) for name, value in security.client(listener).items() if not name.startswith("enable")
+    }
     options.pop("kafka.sasl.oauthbearer.config", None)
     config = {**options, "log.url": f"kafka://{secure_kafka.cluster.address(listener)}", "kafka.oauth_token": token}
     assert reprocess(daily(topic), "daily", config).read == 30
