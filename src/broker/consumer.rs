@@ -56,6 +56,18 @@ impl Consumer {
     /// # Errors
     /// A `ConfigError` that names the option that librdkafka rejects.
     pub fn new(options: &ClientOptions, partitions: usize) -> Result<Arc<Self>> {
+        Self::with(options, partitions, &[])
+    }
+
+    /// A client that sees records of committed transactions only, whatever the options say.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn of_committed(options: &ClientOptions, partitions: usize) -> Result<Arc<Self>> {
+        Self::with(options, partitions, &[("isolation.level", "read_committed")])
+    }
+
+    fn with(options: &ClientOptions, partitions: usize, more: &[(&str, &str)]) -> Result<Arc<Self>> {
         let queued = (QUEUED_BYTES / partitions.max(1)).max(1 << 20) >> 10;
         let defaults = [
             ("isolation.level", "read_committed"),
@@ -67,13 +79,14 @@ impl Consumer {
             ("fetch.wait.max.ms", "100"),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ];
-        let decided = [
+        let mut decided = vec![
             ("group.id", "kappa"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
         ];
+        decided.extend_from_slice(more);
         let context = Context::new(options.tokens());
         let client =
             options.client(&defaults, &decided).create_with_context(context).map_err(|error| options.rejected(&error))?;

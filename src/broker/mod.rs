@@ -1,14 +1,16 @@
 //! Kafka's client: the only place that knows librdkafka. Clients are set up here ([`ClientOptions`]), topics are asked about
-//! ([`TopicClient`]) and read ([`Consumer`], [`Feed`]).
+//! ([`TopicClient`]), read ([`Consumer`], [`Feed`]) and written ([`TransactionalProducer`]).
 
 mod consumer;
 mod context;
 mod failure;
 mod ffi;
 mod options;
+mod producer;
 mod topic;
 
 pub use consumer::{Consumer, Feed};
 pub use context::{Token, TokenProvider};
 pub use options::ClientOptions;
+pub use producer::TransactionalProducer;
 pub use topic::{Extent, TopicClient};

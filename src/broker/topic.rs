@@ -49,7 +49,20 @@ impl TopicClient {
 
     /// For a topic, as a consumer group.
     pub fn in_group(options: &ClientOptions, topic: &str, group: &str) -> Result<Self> {
-        let decided = [("group.id", group), ("enable.auto.commit", "false"), ("auto.offset.reset", "error")];
+        Self::with(options, topic, group, &[])
+    }
+
+    /// For a topic, as one who sees records whose transactions are open: ends are those of the log.
+    ///
+    /// # Errors
+    /// A `ConfigError` that names the option that librdkafka rejects.
+    pub fn of_uncommitted(options: &ClientOptions, topic: &str) -> Result<Self> {
+        Self::with(options, topic, NO_GROUP, &[("isolation.level", "read_uncommitted")])
+    }
+
+    fn with(options: &ClientOptions, topic: &str, group: &str, more: &[(&str, &str)]) -> Result<Self> {
+        let mut decided = vec![("group.id", group), ("enable.auto.commit", "false"), ("auto.offset.reset", "error")];
+        decided.extend_from_slice(more);
         let context = Context::new(options.tokens());
         let config = options.client(&[("isolation.level", "read_committed")], &decided);
         let client = config.create_with_context(context).map_err(|error| options.rejected(&error))?;
@@ -86,6 +99,25 @@ impl TopicClient {
             Err(error) if error.code() == "unknown_topic" => Err(self.with_near_names(error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes the topic, if there is none of its name. −1 for either number leaves it to the cluster.
+    pub fn create(&self, partitions: i32, replicas: i32, configs: &[(&str, &str)]) -> Result<()> {
+        let doing = format!("make topic {}", self.topic);
+        self.request(&doing, |client| {
+            let client = client.client().native_client();
+            match ffi::create_topic(client, &self.topic, (partitions, replicas), configs, TIMEOUT) {
+                Err(failure) if failure.code == RDKafkaErrorCode::TopicAlreadyExists => Ok(()),
+                outcome => outcome,
+            }
+        })
+    }
+
+    /// How many brokers the cluster has.
+    pub fn brokers(&self) -> Result<usize> {
+        self.request("look at the cluster", |client| {
+            client.fetch_metadata(None, TIMEOUT).map(|found| found.brokers().len()).map_err(|error| Failure::from(&error))
+        })
     }
 
     /// The topic's configuration, as the cluster has it.

@@ -30,6 +30,7 @@ impl Settings {
             ("catalog.namespace", &settings.catalog_namespace),
             ("warehouse", &settings.warehouse),
             ("checkpoints", &settings.checkpoints),
+            ("sink.url", &settings.sink_url),
         ])
     }
 }

@@ -35,7 +35,7 @@ fn plan() -> JobPlan {
 
 fn partition(start: i64, next: i64, end: Option<i64>, time: PartitionTime) -> PartitionState {
     let counts = SourceCounts { read: 20, bad: 1, below_floor: 2, late_dropped: 0, late_kept: 3, jumped: 4 };
-    PartitionState { start: Offset(start), next: Offset(next), end: end.map(Offset), leader_epoch: 5, time, counts }
+    PartitionState { start: Offset(start), next: Offset(next), end: end.map(Offset), leader_epoch: 5, lost: 0, time, counts }
 }
 
 fn file(content: StagedContent, name: &str, data_file: serde_json::Value) -> StagedFile {
@@ -95,6 +95,7 @@ fn manifest() -> Manifest {
             filtered: 4,
             used: 30,
             rows_changed: 7,
+            records: 0,
             files: vec![
                 file(StagedContent::Data, "a", json!({"file_path": "a"})),
                 file(StagedContent::DeletedKeys, "a-keys", serde_json::Value::Null),
