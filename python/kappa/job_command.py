@@ -42,7 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a job."""
     job = parser.add_argument_group("job")
     job.add_argument("--mode", choices=["live", "reprocess"], help="go on where the table stands, or build it from the log")
-    job.add_argument("--output-table", metavar="[NAME=]TABLE", action="append", help="the table of the result; once per output that has no topic")
+    job.add_argument(
+        "--output-table",
+        metavar="[NAME=]TABLE",
+        action="append",
+        help="the table of the result; once per output that has no topic",
+    )
     job.add_argument("--from", dest="from_", metavar="POSITION", help="earliest, head, a time, 24h (ago), PARTITION:OFFSET,…")
     job.add_argument("--until", metavar="POSITION", help="head (as it is now; the default), a time, PARTITION:OFFSET,…")
     job.add_argument("--follow", action="store_true", help="go on live once a reprocess has reached the head")

@@ -59,12 +59,13 @@ impl Consumer {
         Self::with(options, partitions, &[])
     }
 
-    /// A client that sees records of committed transactions only, whatever the options say.
+    /// A client that sees records of committed transactions only, or of all, whatever the options say.
     ///
     /// # Errors
     /// As for [`Self::new`].
-    pub fn of_committed(options: &ClientOptions, partitions: usize) -> Result<Arc<Self>> {
-        Self::with(options, partitions, &[("isolation.level", "read_committed")])
+    pub fn isolated(options: &ClientOptions, partitions: usize, committed: bool) -> Result<Arc<Self>> {
+        let level = if committed { "read_committed" } else { "read_uncommitted" };
+        Self::with(options, partitions, &[("isolation.level", level)])
     }
 
     fn with(options: &ClientOptions, partitions: usize, more: &[(&str, &str)]) -> Result<Arc<Self>> {

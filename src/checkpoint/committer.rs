@@ -51,6 +51,8 @@ pub struct Committer {
     pub targets: Vec<CommitTarget>,
     /// The owner that commits.
     pub owner: u64,
+    /// The manifest with which it took the version over: nothing that it finds is newer.
+    pub claimed: Epoch,
 }
 
 /// A manifest that the tables and topics have.
@@ -71,10 +73,12 @@ impl Committer {
         let mut released = self.commit_tables(sealed, recovering)?;
         failpoint::hit("K17");
         let manifest = &sealed.manifest;
+        // While it runs, a process delivers its checkpoints in order: nothing later can be there.
+        let newest = if recovering { self.claimed.0 } else { manifest.checkpoint.0 };
         for (target, output) in self.targets.iter_mut().zip(&manifest.outputs) {
             if let CommitTarget::Topic(topic) = target {
                 let marker = marker(sealed, self.owner);
-                topic.deliver(&Staged { marker, files: &output.files, recovering })?;
+                topic.deliver(&Staged { marker, files: &output.files, newest, recovering })?;
                 released.extend(topic.released(&output.files));
             }
         }

@@ -150,7 +150,8 @@ impl Coordinator {
         let (replies, confirmations) = crossbeam_channel::unbounded();
         let over = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
-            let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner: self.committer.owner };
+            let Committer { owner, claimed, .. } = self.committer;
+            let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner, claimed };
             let mut committer = std::mem::replace(&mut self.committer, idle);
             let ended = &over;
             let spawned = std::thread::Builder::new()

@@ -104,8 +104,7 @@ impl Column {
     fn new(data_type: &DataType, column: &ArrayRef) -> Result<Self> {
         // The kernels of Arrow may choose another width or zone for the same values.
         let expected = data_type.to_arrow();
-        let column =
-            if *column.data_type() == expected { column.clone() } else { arrow::compute::cast(column, &expected)? };
+        let column = if *column.data_type() == expected { column.clone() } else { arrow::compute::cast(column, &expected)? };
         let values = match data_type {
             DataType::String => Values::String(column.as_string::<i32>().clone()),
             DataType::Boolean => Values::Boolean(column.as_boolean().clone()),

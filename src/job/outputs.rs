@@ -204,7 +204,7 @@ impl Prepared {
             }))
         };
         let targets = outputs.iter().zip(&self.lowered.pipelines).enumerate().map(target).collect::<Result<_>>()?;
-        Ok(Committer { catalog: self.catalog.clone(), targets, owner: manifest.owner })
+        Ok(Committer { catalog: self.catalog.clone(), targets, owner: manifest.owner, claimed: manifest.checkpoint })
     }
 }
 

@@ -98,9 +98,9 @@ impl Prepared {
 
     /// Versions are UUIDs: what a table property says can never lead out of the checkpoints' directory.
     fn version_dir(&self, version: &str) -> Result<VersionDir> {
-        let uuid: Uuid = version.parse().map_err(|_| {
-            Error::corruption("version", format!("property {VERSION_PROPERTY} is {version:?}, not a version"))
-        })?;
+        let uuid: Uuid = version
+            .parse()
+            .map_err(|_| Error::corruption("version", format!("property {VERSION_PROPERTY} is {version:?}, not a version")))?;
         Ok(VersionDir::new(&self.checkpoints, &uuid.to_string()))
     }
 
@@ -295,8 +295,7 @@ fn check_topic_keys(before: &JobPlan, now: &JobPlan) -> Result<()> {
     for (before, now) in topics {
         if before.key != now.key {
             let key = |key: &[String]| if key.is_empty() { "none".to_owned() } else { format!("({})", key.join(", ")) };
-            let message =
-                format!("topic {} was begun with the key {}, not {}", now.topic, key(&before.key), key(&now.key));
+            let message = format!("topic {} was begun with the key {}, not {}", now.topic, key(&before.key), key(&now.key));
             return Err(Error::refused("other_topic_key", message).hint("write records with another key to a new topic"));
         }
     }

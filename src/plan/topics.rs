@@ -32,8 +32,11 @@ pub fn check_topics(plan: &JobPlan) -> Result<()> {
         let buries = read.on_bad_record == BadRecordPolicy::DeadLetter || read.late == LatePolicy::DeadLetter;
         let has_table = plan.outputs.iter().any(|other| other.to.is_none() && other.plan.read().id == read.id);
         if buries && !has_table {
-            return Err(Error::plan("no_dead_letter_table", format!("dead letters of {:?} have no table to go to", read.topic))
-                .hint("they lie beside a table: write the stream to a table too, or choose another policy"));
+            return Err(Error::plan(
+                "no_dead_letter_table",
+                format!("dead letters of {:?} have no table to go to", read.topic),
+            )
+            .hint("they lie beside a table: write the stream to a table too, or choose another policy"));
         }
     }
     Ok(())

@@ -72,12 +72,13 @@ pub enum Delivery {
     Already,
 }
 
-/// Decides whether `ours` still has to be delivered to `topic`, whose newest marker is `found`.
+/// Decides whether `ours` still has to be delivered to `topic`, whose newest marker is `found`. `newest` is the last
+/// checkpoint that this process knows of.
 ///
 /// # Errors
-/// `Conflict` if the topic belongs to another version, `Corruption` if its marker is gone or names other content:
-/// guessing would lose or double records.
-pub fn decide_delivery(topic: &str, found: Option<&Marker>, ours: &Marker) -> Result<Delivery> {
+/// `Conflict` if the topic belongs to another version or is ahead of what this process knows, `Corruption` if its marker is
+/// gone or names other content: guessing would lose or double records.
+pub fn decide_delivery(topic: &str, found: Option<&Marker>, ours: &Marker, newest: u64) -> Result<Delivery> {
     let Some(found) = found else {
         return Err(Error::corruption("marker_lost", format!("the marker of topic {topic} is gone"))
             .with("checkpoint", ours.checkpoint)
@@ -91,6 +92,12 @@ pub fn decide_delivery(topic: &str, found: Option<&Marker>, ours: &Marker) -> Re
             .with("version", &found.version)
             .with("ours", &ours.version)
             .hint("two jobs write one topic: stop one of them, and give it another topic"));
+    }
+    if found.checkpoint > newest {
+        return Err(Error::conflict("topic_ahead", format!("topic {topic} is ahead of the checkpoints"))
+            .with("delivered_checkpoint", found.checkpoint)
+            .with("newest_checkpoint", newest)
+            .hint("another process delivers too, or the checkpoints are an older copy: restore the newest ones"));
     }
     if found.checkpoint < ours.checkpoint {
         return Ok(Delivery::Send);
@@ -156,17 +163,18 @@ mod tests {
     #[test]
     fn the_marker_decides() {
         let ours = marker(5, "h");
-        let decide = |found: Marker| decide_delivery("out", Some(&found), &ours);
+        let decide = |found: Marker| decide_delivery("out", Some(&found), &ours, 6);
         assert_eq!(decide(marker(4, "x")).unwrap(), Delivery::Send);
         assert_eq!(decide(marker(0, "")).unwrap(), Delivery::Send);
         assert_eq!(decide(marker(5, "h")).unwrap(), Delivery::Already);
         assert_eq!(decide(marker(6, "x")).unwrap(), Delivery::Already);
+        assert_eq!(decide(marker(7, "x")).unwrap_err().code(), "topic_ahead");
     }
 
     #[test]
     fn nothing_is_guessed() {
         let ours = marker(5, "h");
-        let code = |found: Option<Marker>| decide_delivery("out", found.as_ref(), &ours).unwrap_err().code();
+        let code = |found: Option<Marker>| decide_delivery("out", found.as_ref(), &ours, 9).unwrap_err().code();
         assert_eq!(code(None), "marker_lost");
         assert_eq!(code(Some(marker(5, "x"))), "marker_differs");
         assert_eq!(code(Some(Marker { version: "w".into(), ..marker(4, "h") })), "other_version");

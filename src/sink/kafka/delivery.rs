@@ -24,6 +24,8 @@ pub struct Staged<'a> {
     pub marker: Marker,
     /// The staged files, in order.
     pub files: &'a [StagedFile],
+    /// The newest checkpoint that the topic may have: beyond it lies another history.
+    pub newest: u64,
     /// After a crash: checksums of large files are compared too.
     pub recovering: bool,
 }
@@ -84,7 +86,7 @@ impl TopicDelivery {
             None => self.begin_session()?,
         };
         let mut marker = Marker { topic_id: self.topic.id.clone(), ..staged.marker.clone() };
-        match decide_delivery(&self.topic.name, session.marker.as_ref(), &marker)? {
+        match decide_delivery(&self.topic.name, session.marker.as_ref(), &marker, staged.newest)? {
             Delivery::Already => self.session = Some(session),
             Delivery::Send => {
                 marker.previous = session.marker.as_ref().map_or(0, |marker| marker.checkpoint);

@@ -15,6 +15,8 @@ const PARTITIONS: i32 = 16;
 const REPLICAS: usize = 3;
 /// How long an open transaction of somebody else may stand in the way: longer than the cluster leaves one open.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a commit that was just answered may not be seen yet.
+const GLANCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(2);
 const BLOCK: usize = 1 << 20;
 
@@ -28,34 +30,52 @@ impl<'a> Markers<'a> {
         Self { options }
     }
 
-    /// The newest marker of a topic that is committed. Every transaction that was begun before this call has ended when it
-    /// returns: what lies before the end of the partition as it is now is read, and a reader of committed records comes
-    /// there only then.
+    /// The newest committed marker of a topic. What was begun before this call and is decided counts: a commit is answered
+    /// before readers of committed records see it, so this waits until they are past the topic's last record. Transactions
+    /// that others have open since then do not matter.
     pub fn newest(&self, topic: &str) -> Result<Option<Marker>> {
-        let Some(partition) = self.partition(topic)? else { return Ok(None) };
-        let all = TopicClient::of_uncommitted(self.options, MARKER_TOPIC)?.extents(&[partition])?;
-        let Some(extent) = all.get(&partition).filter(|extent| extent.end > extent.start) else { return Ok(None) };
-        let mut feed = Consumer::of_committed(self.options, 1)?.feed(MARKER_TOPIC, partition, extent.start, None)?;
-        let (mut block, mut newest, started) = (RecordBlock::default(), None, instant());
-        loop {
-            feed.poll(&mut block, BLOCK, None)?;
-            for index in (0..block.len()).filter(|index| block.key(*index) == Some(topic.as_bytes())) {
-                newest = block.value(index).map(|value| Marker::decode(topic, value)).transpose()?;
-            }
-            if block.next_offset.0 >= extent.end {
-                return Ok(newest);
-            }
-            if started.elapsed() > PATIENCE {
+        match self.read(topic, PATIENCE)? {
+            (newest, None) => Ok(newest),
+            (_, Some(offset)) => {
                 let message = format!("a transaction on topic {MARKER_TOPIC} stays open");
-                return Err(Error::new(ErrorKind::Unavailable, "open_transaction", message)
-                    .with("partition", partition)
-                    .with("offset", block.next_offset)
-                    .hint("kafka-transactions.sh --find-hanging finds it, and --abort ends it"));
-            }
-            if block.is_empty() {
-                std::thread::sleep(PAUSE);
+                Err(Error::new(ErrorKind::Unavailable, "open_transaction", message)
+                    .with("offset", offset)
+                    .hint("kafka-transactions.sh --find-hanging finds it, and --abort ends it"))
             }
         }
+    }
+
+    /// The newest marker of a topic that can be seen. A process that died may have left a transaction open, which its
+    /// successor ends: that is not waited for.
+    pub fn newest_visible(&self, topic: &str) -> Result<Option<Marker>> {
+        Ok(self.read(topic, GLANCE)?.0)
+    }
+
+    /// The newest marker that is committed, and where reading was stopped if that is not past the topic's last record.
+    fn read(&self, topic: &str, patience: Duration) -> Result<(Option<Marker>, Option<i64>)> {
+        let Some(partition) = self.partition(topic)? else { return Ok((None, None)) };
+        let all = TopicClient::of_uncommitted(self.options, MARKER_TOPIC)?.extents(&[partition])?;
+        let Some(extent) = all.get(&partition).filter(|extent| extent.end > extent.start) else { return Ok((None, None)) };
+        let started = instant();
+        let scan = |committed: bool, end: i64, patience: Duration| -> Result<(Option<(i64, Option<Marker>)>, i64)> {
+            let consumer = Consumer::isolated(self.options, 1, committed)?;
+            let mut feed = consumer.feed(MARKER_TOPIC, partition, extent.start, None)?;
+            let (mut block, mut last) = (RecordBlock::default(), None);
+            while block.next_offset.0 < end && started.elapsed() < patience {
+                feed.poll(&mut block, BLOCK, None)?;
+                for index in (0..block.len()).filter(|index| block.key(*index) == Some(topic.as_bytes())) {
+                    let marker = block.value(index).map(|value| Marker::decode(topic, value)).transpose()?;
+                    last = block.records.get(index).map(|record| (record.offset, marker));
+                }
+                if block.is_empty() {
+                    std::thread::sleep(PAUSE);
+                }
+            }
+            Ok((last, block.next_offset.0))
+        };
+        let (Some((last, _)), _) = scan(false, extent.end, PATIENCE)? else { return Ok((None, None)) };
+        let (newest, reached) = scan(true, last + 1, patience)?;
+        Ok((newest.and_then(|(_, marker)| marker), (reached <= last).then_some(reached)))
     }
 
     /// The partition in which a topic's markers lie; `None` if there is no topic of markers.

@@ -15,7 +15,7 @@ pub use staging::{StagingTarget, TopicStaging};
 
 use crate::broker::{ClientOptions, TopicClient, TransactionalProducer};
 use crate::error::{Error, Result};
-use crate::protocol::delivery::{Marker, TopicFacts, topic_fact};
+use crate::protocol::delivery::{Marker, TopicFacts, decide_delivery, recreated, topic_fact};
 use crate::protocol::failpoint;
 use crate::protocol::version::OutputFact;
 use crate::time::{instant, jitter};
@@ -59,9 +59,12 @@ impl Topic {
         &self.name
     }
 
-    /// To whom it belongs. With `force`, records of others do not count.
+    /// To whom it belongs, as far as can be seen. With `force`, records of others do not count.
     pub fn fact(&self, force: bool) -> Result<OutputFact> {
-        let marker = self.marker()?;
+        self.fact_by(self.marker()?, force)
+    }
+
+    fn fact_by(&self, marker: Option<Marker>, force: bool) -> Result<OutputFact> {
         let found = self.look()?;
         let facts = TopicFacts {
             id: found.as_ref().map(|found| found.0.as_str()),
@@ -72,9 +75,9 @@ impl Topic {
         Ok(topic_fact(&facts))
     }
 
-    /// Its newest marker.
+    /// Its newest marker that can be seen.
     pub fn marker(&self) -> Result<Option<Marker>> {
-        Markers::new(&self.options).newest(&self.name)
+        Markers::new(&self.options).newest_visible(&self.name)
     }
 
     /// Its identity, and whether there are records in it; `None` if there is no such topic.
@@ -109,7 +112,7 @@ impl Topic {
         let markers = Markers::new(&self.options);
         let is_ours = |marker: &Marker, id: &str| marker.version == ours.version && marker.topic_id == id;
         let found = self.look()?;
-        if let (Some((id, _)), Some(marker)) = (&found, markers.newest(&self.name)?)
+        if let (Some((id, _)), Some(marker)) = (&found, markers.newest_visible(&self.name)?)
             && is_ours(&marker, id)
         {
             return Ok(self.owned(id));
@@ -124,7 +127,7 @@ impl Topic {
         let producer = TransactionalProducer::new(&self.options, &format!("kappa-claim-{}", self.name), MESSAGE_BYTES)?;
         failpoint::hit("V3");
         // Now that no other claim is under way:
-        let fact = self.fact(force)?;
+        let fact = self.fact_by(markers.newest(&self.name)?, force)?;
         let (id, _) = self.look()?.ok_or_else(|| gone(&self.name))?;
         match fact {
             OutputFact::Version(version) if version == ours.version => return Ok(self.owned(&id)),
@@ -151,7 +154,7 @@ impl Topic {
     fn not_ours_any_more(&self, ours: &Marker, found: Option<(String, bool)>) -> Error {
         let Some((id, _)) = found else { return gone(&self.name) };
         let ours = Marker { topic_id: id, ..ours.clone() };
-        match self.marker().and_then(|marker| crate::protocol::delivery::decide_delivery(&self.name, marker.as_ref(), &ours)) {
+        match self.marker().and_then(|marker| decide_delivery(&self.name, marker.as_ref(), &ours, u64::MAX)) {
             Err(error) => error,
             Ok(_) => Error::internal("a topic is and is not the version's"),
         }
@@ -173,7 +176,7 @@ impl OwnTopic {
     fn verify(&self, client: &TopicClient) -> Result<()> {
         match client.describe() {
             Ok((id, _)) if id == self.id => Ok(()),
-            Ok((id, _)) => Err(crate::protocol::delivery::recreated(&self.name, &self.id, &id)),
+            Ok((id, _)) => Err(recreated(&self.name, &self.id, &id)),
             Err(error) if error.code() == "unknown_topic" => Err(gone(&self.name)),
             Err(error) => Err(error),
         }

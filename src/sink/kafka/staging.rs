@@ -144,8 +144,7 @@ impl TopicStaging {
         let most = self.target.max_message_bytes.min(MAX_RECORD).saturating_sub(OVERHEAD);
         let topic = &self.target.topic;
         let key = String::from_utf8_lossy(self.key_bytes.get(..SHOWN).unwrap_or(&self.key_bytes));
-        let message =
-            format!("a record of {} has {bytes} bytes, and topic {topic} takes at most {most}", self.target.output);
+        let message = format!("a record of {} has {bytes} bytes, and topic {topic} takes at most {most}", self.target.output);
         let error = Error::data("record_too_large", message);
         let error = if key.is_empty() { error } else { error.with("key", key) };
         error.hint("raise max.message.bytes of the topic, or write fewer or shorter columns; then run the same command again")
