@@ -160,7 +160,9 @@ impl TopicClient {
     pub fn committed(&self, group: &str, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
         let client = Self::in_group(&self.options, &self.topic, group)?;
         let mut list = TopicPartitionList::new();
-        partitions.iter().for_each(|partition| drop(list.add_partition(&self.topic, *partition)));
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
         let doing = format!("read the offsets of group {group} for topic {}", self.topic);
         let found = client.request(&doing, |client| {
             let found = client.committed_offsets(list.clone(), TIMEOUT).map_err(|error| Failure::from(&error))?;

@@ -20,6 +20,15 @@ const GLANCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(2);
 const BLOCK: usize = 1 << 20;
 
+/// What was read of a topic's markers.
+#[derive(Default)]
+struct Seen {
+    /// The last record: its offset, and the marker unless it has no value.
+    last: Option<(i64, Option<Marker>)>,
+    /// Where reading has come to.
+    reached: i64,
+}
+
 /// Reads and writes markers.
 pub(super) struct Markers<'a> {
     options: &'a ClientOptions,
@@ -57,24 +66,25 @@ impl<'a> Markers<'a> {
         let all = TopicClient::of_uncommitted(self.options, MARKER_TOPIC)?.extents(&[partition])?;
         let Some(extent) = all.get(&partition).filter(|extent| extent.end > extent.start) else { return Ok((None, None)) };
         let started = instant();
-        let scan = |committed: bool, end: i64, patience: Duration| -> Result<(Option<(i64, Option<Marker>)>, i64)> {
+        let scan = |committed: bool, end: i64, patience: Duration| -> Result<Seen> {
             let consumer = Consumer::isolated(self.options, 1, committed)?;
             let mut feed = consumer.feed(MARKER_TOPIC, partition, extent.start, None)?;
-            let (mut block, mut last) = (RecordBlock::default(), None);
+            let (mut block, mut seen) = (RecordBlock::default(), Seen::default());
             while block.next_offset.0 < end && started.elapsed() < patience {
                 feed.poll(&mut block, BLOCK, None)?;
                 for index in (0..block.len()).filter(|index| block.key(*index) == Some(topic.as_bytes())) {
                     let marker = block.value(index).map(|value| Marker::decode(topic, value)).transpose()?;
-                    last = block.records.get(index).map(|record| (record.offset, marker));
+                    seen.last = block.records.get(index).map(|record| (record.offset, marker));
                 }
                 if block.is_empty() {
                     std::thread::sleep(PAUSE);
                 }
             }
-            Ok((last, block.next_offset.0))
+            seen.reached = block.next_offset.0;
+            Ok(seen)
         };
-        let (Some((last, _)), _) = scan(false, extent.end, PATIENCE)? else { return Ok((None, None)) };
-        let (newest, reached) = scan(true, last + 1, patience)?;
+        let Some((last, _)) = scan(false, extent.end, PATIENCE)?.last else { return Ok((None, None)) };
+        let Seen { last: newest, reached } = scan(true, last + 1, patience)?;
         Ok((newest.and_then(|(_, marker)| marker), (reached <= last).then_some(reached)))
     }
 
