@@ -26,18 +26,21 @@ pub struct Settings {
     pub warehouse: String,
     /// `checkpoints`: where progress and state are kept.
     pub checkpoints: String,
+    /// `sink.url`: the cluster that topics are written to, `kafka://HOST:PORT,…`; empty: that of `log.url`, if it is one.
+    pub sink_url: String,
     /// `kafka.*`: options of Kafka's client, by librdkafka's names.
     pub kafka: KafkaOptions,
 }
 
 /// Setting, environment variable, default.
-const NAMES: [(&str, &str, &str); 6] = [
+const NAMES: [(&str, &str, &str); 7] = [
     ("log.url", "KAPPA_LOG_URL", "file://.kappa/log"),
     ("catalog.url", "KAPPA_CATALOG_URL", "sqlite://.kappa/catalog.db"),
     ("catalog.name", "KAPPA_CATALOG_NAME", "kappa"),
     ("catalog.namespace", "KAPPA_CATALOG_NAMESPACE", "default"),
     ("warehouse", "KAPPA_WAREHOUSE", "file://.kappa/warehouse"),
     ("checkpoints", "KAPPA_CHECKPOINTS", "file://.kappa/checkpoints"),
+    ("sink.url", "KAPPA_SINK_URL", ""),
 ];
 
 const KAFKA_PREFIX: &str = "kafka.";
@@ -89,12 +92,29 @@ impl Settings {
             catalog_namespace: get(3),
             warehouse: get(4),
             checkpoints: get(5),
+            sink_url: get(6),
             kafka: kafka_options(&from_file, environment, overrides),
         })
     }
 
     /// What the URL of a log in Kafka begins with.
     pub const KAFKA_SCHEME: &'static str = "kafka://";
+
+    /// The cluster that topics are written to.
+    ///
+    /// Errors: none is named, or what is named is none.
+    pub fn sink_cluster(&self) -> Result<&str> {
+        let url = if self.sink_url.is_empty() { &self.log_url } else { &self.sink_url };
+        if url.starts_with(Self::KAFKA_SCHEME) {
+            return Ok(url);
+        }
+        let message = if self.sink_url.is_empty() {
+            "the job writes a topic, and no cluster is named for it".to_owned()
+        } else {
+            format!("sink.url is {url}, which is no Kafka cluster")
+        };
+        Err(Error::config("no_sink_cluster", message).hint("set sink.url to kafka://HOST:PORT"))
+    }
 
     /// The directory behind a `file://` URL.
     ///
@@ -243,6 +263,16 @@ mod tests {
             [("client.id", "variable"), ("linger.ms", "5"), ("sasl.username", "argument"), ("security.protocol", "SASL_SSL")];
         assert_eq!(shown, expected);
         assert_eq!(resolve(&[("kafka.", "x")], &[], None).unwrap_err().code(), "unknown_setting");
+    }
+
+    #[test]
+    fn topics_are_written_to_the_cluster_of_the_log_unless_another_is_named() {
+        let kafka = ("log.url", "kafka://a:1");
+        assert_eq!(resolve(&[kafka], &[], None).unwrap().sink_cluster().unwrap(), "kafka://a:1");
+        assert_eq!(resolve(&[kafka, ("sink.url", "kafka://b:1")], &[], None).unwrap().sink_cluster().unwrap(), "kafka://b:1");
+        for settings in [resolve(&[], &[], None), resolve(&[("sink.url", "file:///x")], &[], None)] {
+            assert_eq!(settings.unwrap().sink_cluster().unwrap_err().code(), "no_sink_cluster");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ pub mod events;
 pub mod launch;
 pub mod monitor;
 pub mod options;
+pub mod outputs;
+pub mod prepare;
 pub mod version;
 pub mod watch;
 
@@ -32,7 +34,8 @@ use crate::time::{format_utc, instant, now_ms};
 use events::{StartedTopic, TableRows, Teller, total_counts};
 use launch::{Launched, launch};
 use monitor::Monitor;
-use version::{OwnedVersion, Prepared, prepare};
+use prepare::{Prepared, Target, prepare};
+use version::OwnedVersion;
 use watch::WatchList;
 
 /// A job in the background. Dropping it stops the job without a last checkpoint.
@@ -120,7 +123,7 @@ fn supervise(
         at_head: coordinator.last.manifest.until == "head",
         watched: watched.clone(),
         sources: prepared.sources.clone(),
-        group: prepared.tables.first().map(|table| format!("kappa-{table}")).unwrap_or_default(),
+        group: prepared.targets.first().map(group).unwrap_or_default(),
     });
     let monitor = Monitor {
         watched: watched.clone(),
@@ -175,13 +178,19 @@ fn finish(
 
 fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &WatchList, began: Instant) -> Result<Report> {
     let counts = total_counts(manifest);
-    let rows = |name: &TableName| Ok(TableRows { table: name.to_string(), rows: count_rows(&prepared.catalog, name)? });
+    let rows = |(number, target): (usize, &Target)| {
+        let rows = match target {
+            Target::Table(name) => count_rows(&prepared.catalog, name)?,
+            Target::Topic(_) => manifest.outputs.get(number).map_or(0, |output| output.records),
+        };
+        Ok(TableRows { table: target.to_string(), rows })
+    };
     let position = |(topic, partitions): (&str, BTreeMap<i32, crate::message::Offset>)| {
         (topic.to_owned(), partitions.into_iter().map(|(partition, offset)| (partition, offset.0)).collect())
     };
     Ok(Report {
         job: manifest.job.clone(),
-        tables: prepared.tables.iter().map(rows).collect::<Result<_>>()?,
+        tables: prepared.targets.iter().enumerate().map(rows).collect::<Result<_>>()?,
         mode: manifest.mode,
         outcome,
         read: counts.read,
@@ -199,6 +208,14 @@ fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &
         position: manifest.positions().into_iter().map(position).collect(),
         peak_memory_bytes: peak_memory(),
     })
+}
+
+/// The consumer group that tools for lag look at.
+fn group(first: &Target) -> String {
+    match first {
+        Target::Table(name) => format!("kappa-{name}"),
+        Target::Topic(topic) => format!("kappa-{}", topic.name()),
+    }
 }
 
 /// Rows of a table's newest snapshot, by its summary.
@@ -236,7 +253,7 @@ fn started(prepared: &Prepared, version: &OwnedVersion) -> Event {
     });
     Event::Started {
         job: manifest.job.clone(),
-        tables: prepared.tables.iter().map(ToString::to_string).collect(),
+        tables: prepared.targets.iter().map(ToString::to_string).collect(),
         mode: manifest.mode,
         topics: topics.collect(),
         resumed: version.resumed,

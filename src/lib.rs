@@ -4,7 +4,7 @@
 //! that the plan uses straight into Arrow; the [`runtime`] loop stamps lateness and runs the stateless [`operator`]s;
 //! aggregates fold the batch by key and send partial results to the key's owner, who merges them into write-back
 //! [`state`]. A barrier makes the owner flush what changed and the [`sink`] close its files. The [`checkpoint`]
-//! coordinator gathers the acks into a manifest and, once that is durable, commits to the [`table`].
+//! coordinator gathers the acks into a manifest and, once that is durable, commits to the [`table`]s and sends to topics.
 //!
 //! Modules in reading order; each uses only those below it (`tests/rust/tidy.rs` keeps it so).
 

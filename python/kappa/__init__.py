@@ -41,6 +41,7 @@ from kappa.rows import Rows
 from kappa.run import Mode, Run, RunStatus
 from kappa.stream import GroupedStream, Stream
 from kappa.tables import read
+from kappa.topic import KafkaTopic
 from kappa.units import Duration, Position
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Int64",
     "IntoExpr",
     "Job",
+    "KafkaTopic",
     "List",
     "Log",
     "Mode",

@@ -16,6 +16,7 @@ from kappa.expr import Node
 from kappa.report import RunReport
 from kappa.run import Mode, Run, run_to_end, start
 from kappa.stream import GroupedStream, Stream
+from kappa.topic import KafkaTopic
 from kappa.units import Duration, Position, duration_ms
 
 LatePolicy: TypeAlias = Literal["keep", "drop", "dead_letter"]
@@ -61,7 +62,7 @@ class Job:
             )
         self.name = name
         self._reads = 0
-        self._outputs: list[tuple[str | None, Stream]] = []
+        self._outputs: list[tuple[str | None, Stream, KafkaTopic | None]] = []
 
     def __repr__(self) -> str:
         return f'Job("{self.name}", outputs={len(self._outputs)})'
@@ -113,14 +114,17 @@ class Job:
         self._reads += 1
         return stream
 
-    def write(self, stream: Stream, *, name: str | None = None) -> None:
-        """Makes a stream an output of the job. Several outputs need names; all are committed in the same checkpoint.
+    def write(self, stream: Stream, *, name: str | None = None, to: KafkaTopic | None = None) -> None:
+        """Makes a stream an output of the job: a table, which `--output-table` names, or the topic `to`.
+
+        Several outputs need names; all are delivered for the same checkpoints, tables in one transaction and then each topic
+        in one of its own.
 
         >>> import kappa
         >>> job = kappa.Job("docs")
         >>> stream = job.read("t", schema={"at": kappa.Timestamp("ms"), "x": kappa.Int64}, event_time="at")
         >>> job.write(stream, name="raw")
-        >>> job.write(stream.group_by("x").agg(rows=kappa.len()), name="counts")
+        >>> job.write(stream.group_by("x").agg(rows=kappa.len()), name="counts", to=kappa.KafkaTopic("t.counts"))
         """
         given: object = stream
         if not isinstance(given, Stream):
@@ -128,7 +132,11 @@ class Job:
             raise plan_error(f"write takes a stream, found {type(given).__name__}", code="invalid_output", hint=hint)
         if stream._job is not self:
             raise plan_error(f"the stream belongs to another job, {stream._job.name!r}", code="invalid_output")
-        names = [other for other, _ in self._outputs]
+        target: object = to
+        if target is not None and not isinstance(target, KafkaTopic):
+            hint = f'write(…, to=kappa.KafkaTopic("{to}"))' if isinstance(target, str) else None
+            raise plan_error(f"to={target!r} is not a KafkaTopic", code="invalid_output", hint=hint)
+        names = self.outputs
         if names and (name is None or None in names):
             hint = "job.write(stream, name=…)"
             raise plan_error("a job with several outputs gives each a name", code="unnamed_output", hint=hint)
@@ -138,7 +146,7 @@ class Job:
             _kappa.check_key(json.dumps(stream._node))
         except KappaError as error:
             raise with_location(error) from None
-        self._outputs.append((name, stream))
+        self._outputs.append((name, stream, to))
 
     @property
     def outputs(self) -> list[str | None]:
@@ -148,7 +156,12 @@ class Job:
         >>> kappa.Job("docs").outputs
         []
         """
-        return [name for name, _ in self._outputs]
+        return [name for name, _, _ in self._outputs]
+
+    @property
+    def _table_outputs(self) -> list[str]:
+        """The names of the outputs that go to tables; an unnamed one is the empty text."""
+        return [name or "" for name, _, to in self._outputs if to is None]
 
     @property
     def fingerprint(self) -> str:
@@ -173,7 +186,10 @@ class Job:
         """
         if not self._outputs:
             raise plan_error(f"job {self.name!r} writes nothing", code="no_output", hint="call job.write(stream)")
-        outputs = [{"plan": s._node} if n is None else {"name": n, "plan": s._node} for n, s in self._outputs]
+        outputs = []
+        for name, stream, to in self._outputs:
+            named = {} if name is None else {"name": name}
+            outputs.append({**named, "plan": stream._node, **({} if to is None else {"to": to._node()})})
         return json.dumps({"format": 1, "job": self.name, "outputs": outputs})
 
     def explain(self) -> str:
@@ -206,7 +222,7 @@ class Job:
         self,
         *,
         mode: Mode,
-        output_table: str | Mapping[str, str],
+        output_table: str | Mapping[str, str] | None = None,
         from_: Position | None = None,
         until: Position | None = None,
         follow: bool = False,
@@ -255,7 +271,7 @@ class Job:
         self,
         *,
         mode: Mode,
-        output_table: str | Mapping[str, str],
+        output_table: str | Mapping[str, str] | None = None,
         from_: Position | None = None,
         until: Position | None = None,
         follow: bool = False,
@@ -275,6 +291,7 @@ class Job:
         An interrupt (Ctrl-C, Jupyter's stop button) takes a last checkpoint, then raises `KeyboardInterrupt`; the same call
         later goes on from there. `progress`: on a terminal and in a notebook unless `False`.
 
+        `output_table` names the table, or one for each output by its name; outputs that go to topics have none.
         `from_` and `until` are positions in the log (the beginning, the head as it is now, or those the table was
         started with); `from_="group:NAME"` begins where a consumer group of a Kafka cluster is.
         `max_bytes_per_second` (a size such as `"50MiB"`) bounds how fast records are read, so that a replay leaves the

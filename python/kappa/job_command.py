@@ -42,7 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a job."""
     job = parser.add_argument_group("job")
     job.add_argument("--mode", choices=["live", "reprocess"], help="go on where the table stands, or build it from the log")
-    job.add_argument("--output-table", metavar="[NAME=]TABLE", action="append", help="where the result goes; once per output")
+    job.add_argument(
+        "--output-table",
+        metavar="[NAME=]TABLE",
+        action="append",
+        help="the table of the result; once per output that has no topic",
+    )
     job.add_argument(
         "--from", dest="from_", metavar="POSITION", help="earliest, head, a time, 24h (ago), group:NAME, P:OFFSET,…"
     )
@@ -133,9 +138,9 @@ def execute(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Ou
     return Outcome({"report": report.to_dict()}, exit=int(status), warnings=report.left_out())
 
 
-def _tables(given: list[str] | Mapping[str, str] | str | None) -> str | dict[str, str]:
+def _tables(given: list[str] | Mapping[str, str] | str | None) -> str | dict[str, str] | None:
     if not given:
-        raise ConfigError("--output-table is missing", code="usage", hint="--output-table metric.distinct_merchants_v4")
+        return None
     if isinstance(given, str | Mapping):
         return given if isinstance(given, str) else dict(given)
     pairs = [item.rpartition("=")[::2] for item in given]

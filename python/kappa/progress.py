@@ -54,7 +54,7 @@ class Wording:
         self.job, self.mode = event["job"], event["mode"]
         verb = "going on from" if event["resumed"] else "starting from"
         places = "; ".join(f"{topic['from']} of {topic['topic']}" for topic in event["topics"])
-        line = f"{event['job']} → {', '.join(event['tables'])} ({event['mode']}), {verb} {places}"
+        line = f"{event['job']} → {', '.join(map(words.place, event['tables']))} ({event['mode']}), {verb} {places}"
         records = sum(topic["records"] or 0 for topic in event["topics"])
         if event["mode"] == "live" and records:
             line += f", {words.count(records, 'event')} to catch up with"
@@ -96,7 +96,9 @@ class Wording:
         if event["outcome"] == "interrupted":
             return f"{self.mode or 'run'} interrupted after {done}: run the same command to go on where it stopped"
         tables = ", ".join(
-            f"{words.count(table['rows'], 'row')} in {table['table']}" if table["rows"] is not None else table["table"]
+            f"{words.count(table['rows'], words.rows_of(table['table']))} in {words.place(table['table'])}"
+            if table["rows"] is not None
+            else words.place(table["table"])
             for table in event["tables"]
         )
         return f"{self.mode or 'run'} {event['outcome']}: {done}, {tables}"

@@ -13,7 +13,8 @@ from kappa import html, words
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run did. `tables` maps each table to its rows. Counts are of all records since the version's start, `events`
+    """What a run did. `tables` maps each table to its rows, and each topic (`kafka:NAME`) to the records written to it so
+    far. Counts are of all records since the version's start, `events`
     of this run alone; `late` counts late records whether they were used or dropped.
 
     >>> report = RunReport(job="daily", tables={"default.daily": 56}, mode="reprocess", outcome="complete", read=10, used=9,
@@ -76,7 +77,7 @@ class RunReport:
         speed = f", {words.rate(self.events / self.seconds)}" if self.seconds > 0 and self.events else ""
         watermark = "none" if self.watermark is None else self.watermark.isoformat().replace("+00:00", "Z")
         return [
-            *((table, words.count(rows, "row")) for table, rows in self.tables.items()),
+            *((words.place(table), words.count(rows, words.rows_of(table))) for table, rows in self.tables.items()),
             ("outcome", self.outcome),
             ("read", f"{words.count(self.read, 'event')}: {account}"),
             *([("lost", f"{words.count(self.lost, 'event')} deleted before it was read")] if self.lost else []),

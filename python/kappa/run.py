@@ -193,7 +193,7 @@ def engine_options(
     job: Job,
     *,
     mode: Mode,
-    output_table: str | Mapping[str, str],
+    output_table: str | Mapping[str, str] | None,
     from_: Position | None,
     until: Position | None,
     parallelism: int | None,
@@ -224,25 +224,31 @@ def engine_options(
     }
 
 
-def _tables(job: Job, output_table: str | Mapping[str, str]) -> dict[str, str]:
-    outputs = [name or "" for name in job.outputs]
+def _tables(job: Job, output_table: str | Mapping[str, str] | None) -> dict[str, str]:
+    outputs = job._table_outputs
+    needed = "--output-table " + " --output-table ".join(f"{name}=TABLE" if name else "TABLE" for name in outputs)
+    if output_table is None:
+        if outputs:
+            raise ConfigError("--output-table is missing", code="usage", hint=needed)
+        return {}
     if isinstance(output_table, str):
+        if not outputs:
+            hint = "leave --output-table out"
+            raise ConfigError(f"job {job.name!r} writes topics only, and no table", code="invalid_argument", hint=hint)
         if len(outputs) > 1:
             raise ConfigError(
-                f"job {job.name!r} has {len(outputs)} outputs and needs a table for each",
-                code="invalid_argument",
-                hint="--output-table " + " --output-table ".join(f"{name}=TABLE" for name in outputs),
+                f"job {job.name!r} has {len(outputs)} outputs and needs a table for each", code="invalid_argument", hint=needed
             )
-        return {outputs[0] if outputs else "": output_table}
+        return {outputs[0]: output_table}
     given: object = output_table
     if not isinstance(given, Mapping):
         hint = 'a name such as "metric.distinct_merchants_v4", or {output: table}'
         raise ConfigError(f"output_table {output_table!r} is not understood", code="invalid_argument", hint=hint)
     tables = dict(output_table)
     if sorted(tables) != sorted(outputs):
+        which = "the outputs of job" if len(outputs) == len(job.outputs) else "the outputs without a topic of job"
         raise ConfigError(
-            f"tables are given for {sorted(tables)}, but the outputs of job {job.name!r} are {sorted(outputs)}",
-            code="invalid_argument",
+            f"tables are given for {sorted(tables)}, but {which} {job.name!r} are {sorted(outputs)}", code="invalid_argument"
         )
     return tables
 

@@ -83,12 +83,12 @@ def temporary(folder: str | os.PathLike[str] | None = None) -> Iterator[Path]:
 
 def run(job: Job, records: Mapping[str, Iterable[RecordLike]], *, parallelism: int = 1, output: str | None = None) -> Rows:
     """Runs a job over records by topic, in a temporary place, and gives the rows of its output (of the one named, if the
-    job has several)."""
+    job has several). What goes to a topic goes to a table here: no cluster is needed."""
     with tempfile.TemporaryDirectory(prefix="kappa-") as folder:
         config = _everything(Path(folder))
         _fill(config, records)
         options = _options(job, parallelism)
-        _kappa.start(job.to_json(), json.dumps(options), resolve(config)).report()
+        _kappa.start(_plan(job), json.dumps(options), resolve(config)).report()
         return read(options["output_tables"][output or job.outputs[0] or ""], config=config)
 
 
@@ -117,7 +117,7 @@ def assert_replay_safe(
         started = time.monotonic()
         for workers in parallelism:
             config = {**places(_made(Path(folder) / f"parallelism-{workers}")), **log}
-            _kappa.start(job.to_json(), json.dumps(_options(job, workers)), resolve(config)).report()
+            _kappa.start(_plan(job), json.dumps(_options(job, workers)), resolve(config)).report()
             found = _content(job, config)
             expected = expected if expected is not None else found
             _same(expected, found, f"parallelism {workers} instead of {parallelism[0]}")
@@ -146,18 +146,27 @@ def _fill(config: Mapping[str, str], records: Mapping[str, Iterable[RecordLike]]
         log.append(topic, values)
 
 
+def _plan(job: Job) -> str:
+    """The job's plan, with tables for all outputs."""
+    plan = json.loads(job.to_json())
+    for output in plan["outputs"]:
+        output.pop("to", None)
+    return json.dumps(plan)
+
+
 def _options(job: Job, parallelism: int) -> dict[str, Any]:
     tables = {name or "": f"output_{i}" for i, name in enumerate(job.outputs)}
-    return engine_options(
+    options = engine_options(
         job,
         mode="reprocess",
-        output_table=tables,
+        output_table={name: tables[name] for name in job._table_outputs},
         from_=None,
         until="head",
         parallelism=parallelism,
         memory="64MiB",
         checkpoint_interval="100ms",
     )
+    return {**options, "output_tables": tables}
 
 
 def _content(job: Job, config: Mapping[str, str]) -> dict[str, list[str]]:
@@ -181,7 +190,7 @@ def _child(job: Job, config: Mapping[str, str], parallelism: int, *, kill_after:
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    payload = json.dumps([job.to_json(), _options(job, parallelism), dict(config)])
+    payload = json.dumps([_plan(job), _options(job, parallelism), dict(config)])
     try:
         _, errors = child.communicate(payload, timeout=kill_after)
     except subprocess.TimeoutExpired:

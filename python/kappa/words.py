@@ -4,6 +4,26 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone
 
+_TOPIC = "kafka:"
+
+
+def place(name: str) -> str:
+    """A table, or a topic, by the name that the engine has for it.
+
+    >>> place("default.daily"), place("kafka:payments.daily")
+    ('default.daily', 'topic payments.daily')
+    """
+    return f"topic {name.removeprefix(_TOPIC)}" if name.startswith(_TOPIC) else name
+
+
+def rows_of(name: str) -> str:
+    """What is counted in a table or topic.
+
+    >>> rows_of("default.daily"), rows_of("kafka:payments.daily")
+    ('row', 'record')
+    """
+    return "record" if name.startswith(_TOPIC) else "row"
+
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
     """`1 row`, `12,400 rows`.

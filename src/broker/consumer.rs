@@ -43,6 +43,19 @@ impl Consumer {
     /// # Errors
     /// A `ConfigError` that names the option that librdkafka rejects.
     pub fn new(options: &ClientOptions, partitions: usize) -> Result<Arc<Self>> {
+        Self::with(options, partitions, &[])
+    }
+
+    /// A client that sees records of committed transactions only, or of all, whatever the options say.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn isolated(options: &ClientOptions, partitions: usize, committed: bool) -> Result<Arc<Self>> {
+        let level = if committed { "read_committed" } else { "read_uncommitted" };
+        Self::with(options, partitions, &[("isolation.level", level)])
+    }
+
+    fn with(options: &ClientOptions, partitions: usize, more: &[(&str, &str)]) -> Result<Arc<Self>> {
         let queued = (QUEUED_BYTES / partitions.max(1)).max(1 << 20) >> 10;
         let defaults = [
             ("isolation.level", "read_committed"),
@@ -54,13 +67,14 @@ impl Consumer {
             ("fetch.wait.max.ms", "100"),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ];
-        let decided = [
+        let mut decided = vec![
             ("group.id", "kappa"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
         ];
+        decided.extend_from_slice(more);
         Ok(Arc::new(Self { client: Client::new(options, &options.client(&defaults, &decided))? }))
     }
 

@@ -9,7 +9,10 @@ use crate::error::{Error, ErrorKind};
 
 impl From<&KafkaError> for Failure {
     fn from(error: &KafkaError) -> Self {
-        let text = error.to_string();
+        let text = match error {
+            KafkaError::Transaction(error) => error.string(),
+            other => other.to_string(),
+        };
         Self { code: error.rdkafka_error_code().unwrap_or(Code::Unknown), text }
     }
 }
@@ -28,7 +31,16 @@ pub(super) fn request_failed(doing: &str, failure: &Failure, last: Option<String
             Error::config("unknown_topic", message).hint("check the name, and that this cluster is the one that has it")
         }
         Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            Error::config("not_authorized", message).hint("the cluster must allow this user to describe and read the topic")
+            Error::config("not_authorized", message)
+                .hint("the cluster must allow this user to describe the topic, and to read or write it")
+        }
+        Code::TransactionalIdAuthorizationFailed => Error::config("not_authorized", message)
+            .hint("the cluster must allow this user to write with transactional ids that begin with kappa-"),
+        Code::InvalidTransactionTimeout => Error::config("kafka_option", message)
+            .hint("set kafka.transaction.timeout.ms to at most the cluster's transaction.max.timeout.ms"),
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
+            // Whether another owner is there is asked before the next try.
+            Error::conflict("producer_fenced", message).retryable(true)
         }
         _ if is_about_the_login(failure.code, &reason) => {
             Error::config("not_authenticated", message).hint("check kafka.security.protocol, kafka.sasl.* and kafka.ssl.*")

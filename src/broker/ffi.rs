@@ -1,5 +1,5 @@
 //! The part of librdkafka that the safe bindings leave out: handing over many messages of one partition at a time, topic
-//! identities, topic configurations, leader epochs. All of the crate's unsafe code is here, and nothing else is.
+//! identities, topic configurations, new topics, leader epochs. All of the crate's unsafe code is here, and nothing else is.
 //!
 //! Every pointer comes from librdkafka and is freed by the function that its header (`rdkafka.h`) names for it. Clients are
 //! alive for as long as a reference to them is held; librdkafka itself is thread safe.
@@ -301,6 +301,53 @@ pub(super) fn topic_configs(
         }
     }
     Ok(configs)
+}
+
+/// Asks the cluster to make a topic (`CreateTopics`). −1 for either number leaves it to the cluster.
+pub(super) fn create_topic(
+    client: &NativeClient,
+    topic: &str,
+    (partitions, replicas): (i32, i32),
+    configs: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let queue = Queue::new(client).ok_or_else(timed_out)?;
+    let name = CString::new(topic).map_err(|_| timed_out())?;
+    let text = |text: &str| CString::new(text).map_err(|_| timed_out());
+    let configs = configs.iter().map(|(name, value)| Ok((text(name)?, text(value)?))).collect::<Result<Vec<_>, Failure>>()?;
+    let mut reason = [0 as c_char; 256];
+    // SAFETY: the reason has room for its length; the topic is freed after its use, names and values are copied by it.
+    unsafe {
+        let wanted = sys::rd_kafka_NewTopic_new(name.as_ptr(), partitions, replicas, reason.as_mut_ptr(), reason.len());
+        if wanted.is_null() {
+            return Err(Failure::new(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__INVALID_ARG, reason.as_ptr()));
+        }
+        configs.iter().for_each(|(name, value)| {
+            sys::rd_kafka_NewTopic_set_config(wanted, name.as_ptr(), value.as_ptr());
+        });
+        let mut topics = [wanted];
+        sys::rd_kafka_CreateTopics(client.ptr(), topics.as_mut_ptr(), 1, ptr::null(), queue.0.as_ptr());
+        sys::rd_kafka_NewTopic_destroy(wanted);
+    }
+    let event = queue.wait(timeout).ok_or_else(timed_out)?;
+    if let Some(failure) = event.failure() {
+        return Err(failure);
+    }
+    // SAFETY: what a result leads to lives as long as the event.
+    unsafe {
+        let result = sys::rd_kafka_event_CreateTopics_result(event.0.as_ptr());
+        let mut count = 0;
+        let topics =
+            if result.is_null() { ptr::null_mut() } else { sys::rd_kafka_CreateTopics_result_topics(result, &raw mut count) };
+        if topics.is_null() || count != 1 {
+            return Err(timed_out());
+        }
+        let made = *topics;
+        match sys::rd_kafka_topic_result_error(made) {
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            code => Err(Failure::new(code, sys::rd_kafka_topic_result_error_string(made))),
+        }
+    }
 }
 
 /// Says for every element of a list which leader wrote the record before its offset.

@@ -1,5 +1,5 @@
 //! Kafka's client: the only place that knows librdkafka. Clients are set up here ([`ClientOptions`]), topics are asked about
-//! ([`TopicClient`]) and read ([`Consumer`], [`Feed`]).
+//! ([`TopicClient`]), read ([`Consumer`], [`Feed`]) and written ([`TransactionalProducer`]).
 
 mod client;
 mod consumer;
@@ -7,8 +7,10 @@ mod context;
 mod failure;
 mod ffi;
 mod options;
+mod producer;
 mod topic;
 
 pub use consumer::{Consumer, Feed};
 pub use options::ClientOptions;
+pub use producer::TransactionalProducer;
 pub use topic::{Extent, TopicClient};

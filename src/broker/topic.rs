@@ -47,7 +47,20 @@ impl TopicClient {
 
     /// For a topic, as a consumer group.
     pub fn in_group(options: &ClientOptions, topic: &str, group: &str) -> Result<Self> {
-        let decided = [("group.id", group), ("enable.auto.commit", "false"), ("auto.offset.reset", "error")];
+        Self::with(options, topic, group, &[])
+    }
+
+    /// For a topic, as one who sees records whose transactions are open: ends are those of the log.
+    ///
+    /// # Errors
+    /// A `ConfigError` that names the option that librdkafka rejects.
+    pub fn of_uncommitted(options: &ClientOptions, topic: &str) -> Result<Self> {
+        Self::with(options, topic, NO_GROUP, &[("isolation.level", "read_uncommitted")])
+    }
+
+    fn with(options: &ClientOptions, topic: &str, group: &str, more: &[(&str, &str)]) -> Result<Self> {
+        let mut decided = vec![("group.id", group), ("enable.auto.commit", "false"), ("auto.offset.reset", "error")];
+        decided.extend_from_slice(more);
         let client = Client::new(options, &options.client(&[("isolation.level", "read_committed")], &decided))?;
         Ok(Self { client, topic: topic.to_owned(), group: group.to_owned() })
     }
@@ -81,6 +94,25 @@ impl TopicClient {
             Err(error) if error.code() == "unknown_topic" => Err(self.with_near_names(error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes the topic, if there is none of its name. −1 for either number leaves it to the cluster.
+    pub fn create(&self, partitions: i32, replicas: i32, configs: &[(&str, &str)]) -> Result<()> {
+        let doing = format!("make topic {}", self.topic);
+        self.client.request(&doing, |client| {
+            match ffi::create_topic(client.native(), &self.topic, (partitions, replicas), configs, TIMEOUT) {
+                Err(failure) if failure.code == RDKafkaErrorCode::TopicAlreadyExists => Ok(()),
+                outcome => outcome,
+            }
+        })
+    }
+
+    /// How many brokers the cluster has.
+    pub fn brokers(&self) -> Result<usize> {
+        self.client.request("look at the cluster", |client| {
+            let found = client.consumer().fetch_metadata(None, TIMEOUT);
+            found.map(|found| found.brokers().len()).map_err(|error| Failure::from(&error))
+        })
     }
 
     /// The topic's configuration, as the cluster has it.
@@ -123,7 +155,9 @@ impl TopicClient {
     pub fn committed(&self, group: &str, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
         let asked = Self::in_group(self.client.options(), &self.topic, group)?;
         let mut list = TopicPartitionList::new();
-        partitions.iter().for_each(|partition| drop(list.add_partition(&self.topic, *partition)));
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
         let doing = format!("read the offsets of group {group} for topic {}", self.topic);
         let found = asked.client.request(&doing, |client| {
             let found = client.consumer().committed_offsets(list.clone(), TIMEOUT).map_err(|error| Failure::from(&error))?;

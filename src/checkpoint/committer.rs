@@ -1,4 +1,4 @@
-//! Delivers what durable manifests list, in their order, to the tables.
+//! Delivers what durable manifests list, in their order: first to the tables, all in one transaction, then to each topic.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -11,6 +11,9 @@ use uuid::Uuid;
 use super::manifest::{Manifest, Sealed, SourceCounts};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
+use crate::protocol::delivery::{self, Marker};
+use crate::protocol::failpoint;
+use crate::sink::kafka::{Staged, TopicDelivery};
 use crate::table::commit::marker_summary;
 use crate::table::{Catalog, CommitKind, CommitOutcome, Fence, TableCommit, TableName};
 use crate::time::instant;
@@ -19,9 +22,17 @@ use crate::time::instant;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Where one output goes.
+pub enum CommitTarget {
+    /// To a table.
+    Table(TableTarget),
+    /// To a topic.
+    Topic(Box<TopicDelivery>),
+}
+
 /// The tables of one output.
 #[derive(Clone, Debug)]
-pub struct CommitTarget {
+pub struct TableTarget {
     /// The table.
     pub table: TableName,
     /// Its identity.
@@ -40,9 +51,11 @@ pub struct Committer {
     pub targets: Vec<CommitTarget>,
     /// The owner that commits.
     pub owner: u64,
+    /// The manifest with which it took the version over: nothing that it finds is newer.
+    pub claimed: Epoch,
 }
 
-/// A manifest that the tables have.
+/// A manifest that the tables and topics have.
 #[derive(Debug)]
 pub struct Confirmed {
     /// Its number.
@@ -52,11 +65,32 @@ pub struct Confirmed {
 }
 
 impl Committer {
-    /// Commits what a manifest lists; nothing happens if that was done before.
-    pub fn commit(&self, sealed: &Sealed, recovering: bool) -> Result<Confirmed> {
+    /// Delivers what a manifest lists; nothing happens if that was done before.
+    ///
+    /// The tables come first: their transaction asserts that this owner still has the version, also where there is no table.
+    /// So a process that was taken over does not get to the topics, where it would end its successor's transactions.
+    pub fn commit(&mut self, sealed: &Sealed, recovering: bool) -> Result<Confirmed> {
+        let mut released = self.commit_tables(sealed, recovering)?;
+        failpoint::hit("K17");
+        let manifest = &sealed.manifest;
+        // While it runs, a process delivers its checkpoints in order: nothing later can be there.
+        let newest = if recovering { self.claimed.0 } else { manifest.checkpoint.0 };
+        for (target, output) in self.targets.iter_mut().zip(&manifest.outputs) {
+            if let CommitTarget::Topic(topic) = target {
+                let marker = marker(sealed, self.owner);
+                topic.deliver(&Staged { marker, files: &output.files, newest, recovering })?;
+                released.extend(topic.released(&output.files));
+            }
+        }
+        Ok(Confirmed { checkpoint: manifest.checkpoint, released })
+    }
+
+    /// Commits to all tables or to none; the staged files that nothing needs any more.
+    fn commit_tables(&self, sealed: &Sealed, recovering: bool) -> Result<Vec<String>> {
         let manifest = &sealed.manifest;
         let mut commits = Vec::new();
         for (number, (target, output)) in self.targets.iter().zip(&manifest.outputs).enumerate() {
+            let CommitTarget::Table(target) = target else { continue };
             let summary = self.summary(sealed, number);
             if !output.dead_letters.is_empty() {
                 let letters = target.dead_letters.clone();
@@ -67,13 +101,13 @@ impl Committer {
             let (table, table_uuid, kind) = (target.table.clone(), target.uuid, target.kind.clone());
             commits.push(TableCommit { table, table_uuid, kind, files: output.files.clone(), summary });
         }
-        let checkpoint = manifest.checkpoint;
-        let fence = Fence { version: manifest.version.clone(), owner: self.owner, checkpoint: checkpoint.0, recovering };
+        let checkpoint = manifest.checkpoint.0;
+        let fence = Fence { version: manifest.version.clone(), owner: self.owner, checkpoint, recovering };
         let outcomes = self.catalog.commit(&commits, &fence)?;
         let released = |outcome| match outcome {
             CommitOutcome::Committed { released, .. } | CommitOutcome::AlreadyCommitted { released, .. } => released,
         };
-        Ok(Confirmed { checkpoint, released: outcomes.into_iter().flat_map(released).collect() })
+        Ok(outcomes.into_iter().flat_map(released).collect())
     }
 
     fn summary(&self, sealed: &Sealed, output: usize) -> BTreeMap<String, String> {
@@ -87,9 +121,9 @@ impl Committer {
         summary
     }
 
-    /// Commits manifests as they come, until the sending side is gone. A catalog that does not answer is asked again.
+    /// Commits manifests as they come, until the sending side is gone. A catalog or cluster that does not answer is asked again.
     /// `over`: the coordinator has ended and has its reason; what is durable is committed by the next process.
-    pub fn run(&self, requests: &Receiver<Sealed>, replies: &Sender<Result<Confirmed>>, over: &AtomicBool) {
+    pub fn run(&mut self, requests: &Receiver<Sealed>, replies: &Sender<Result<Confirmed>>, over: &AtomicBool) {
         for sealed in requests {
             if over.load(SeqCst) {
                 return;
@@ -102,7 +136,7 @@ impl Committer {
         }
     }
 
-    fn commit_patiently(&self, sealed: &Sealed, over: &AtomicBool) -> Result<Confirmed> {
+    fn commit_patiently(&mut self, sealed: &Sealed, over: &AtomicBool) -> Result<Confirmed> {
         let started = instant();
         loop {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.commit(sealed, false)));
@@ -113,6 +147,22 @@ impl Committer {
                 outcome => return outcome,
             }
         }
+    }
+}
+
+/// What a topic says once it has a manifest's records.
+pub fn marker(sealed: &Sealed, owner: u64) -> Marker {
+    let manifest = &sealed.manifest;
+    Marker {
+        format: delivery::FORMAT,
+        job: manifest.job.clone(),
+        version: manifest.version.clone(),
+        timeline: manifest.timeline.clone(),
+        checkpoint: manifest.checkpoint.0,
+        manifest: sealed.hash.clone(),
+        previous: 0,
+        owner,
+        topic_id: String::new(),
     }
 }
 

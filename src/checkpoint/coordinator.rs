@@ -14,7 +14,9 @@ use super::manifest::{Manifest, Mode, PartitionState, Sealed, SourceState, UNKNO
 use super::store::{VersionDir, sync_directory, sync_tree, taken_over};
 use crate::error::{Error, Result};
 use crate::message::{Epoch, Offset, Partition};
-use crate::protocol::checkpoint::{Ack, BarrierDecision, BarrierFacts, Command, Report, decide_barrier};
+use crate::protocol::checkpoint::{
+    Ack, BarrierDecision, BarrierFacts, Command, Report, StagedContent, StagedFile, decide_barrier,
+};
 use crate::protocol::event_time::{PartitionFrontier, TimeBounds, closed, visible};
 use crate::protocol::failpoint;
 use crate::protocol::progress::Adoption;
@@ -136,6 +138,11 @@ struct CheckpointDoneDraft {
     positions: Vec<BTreeMap<Partition, Offset>>,
 }
 
+/// How many records of topics are staged.
+fn records(files: &[StagedFile]) -> u64 {
+    files.iter().filter(|file| file.content == StagedContent::Records).map(|file| file.rows).sum()
+}
+
 impl Coordinator {
     /// Runs the job to its end. Whatever happens, the workers are told to stop.
     pub fn run(mut self) -> Result<(Ending, Sealed)> {
@@ -143,8 +150,9 @@ impl Coordinator {
         let (replies, confirmations) = crossbeam_channel::unbounded();
         let over = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
-            let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner: self.committer.owner };
-            let committer = std::mem::replace(&mut self.committer, idle);
+            let Committer { owner, claimed, .. } = self.committer;
+            let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner, claimed };
+            let mut committer = std::mem::replace(&mut self.committer, idle);
             let ended = &over;
             let spawned = std::thread::Builder::new()
                 .name("kappa-committer".into())
@@ -372,6 +380,7 @@ impl Coordinator {
                 output.filtered += done.filtered;
                 output.used += done.used;
                 output.rows_changed += done.rows_changed;
+                output.records += records(&done.files);
                 output.files.extend(done.files.iter().cloned());
                 output.dead_letters.extend(done.dead_letters.iter().cloned());
             }

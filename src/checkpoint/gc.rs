@@ -2,6 +2,7 @@
 //! that the tables took over. Interrupted anywhere, the next run removes the rest.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use super::store::{VersionDir, remove_directory};
 use crate::error::Result;
@@ -42,6 +43,12 @@ impl Kept {
     /// The states that manifests name.
     pub fn states(&self) -> Vec<String> {
         self.entries.iter().filter_map(|entry| entry.state.clone()).collect()
+    }
+
+    /// Whether a manifest that is kept lists this staged file.
+    pub fn needs(&self, path: &Path) -> bool {
+        let lists = |entry: &Entry| entry.released.iter().flatten().any(|file| Path::new(file) == path);
+        self.entries.iter().any(lists)
     }
 
     /// Removes what is no longer needed: confirmed manifests but for the newest few.

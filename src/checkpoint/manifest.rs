@@ -211,7 +211,7 @@ pub struct OutputState {
     /// The name given to `job.write`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The table.
+    /// The table; `kafka:TOPIC` for a topic.
     pub table: String,
     /// What it carries.
     pub edge: Edge,
@@ -224,6 +224,9 @@ pub struct OutputState {
     pub used: u64,
     /// Rows that this checkpoint changes.
     pub rows_changed: u64,
+    /// Records staged for the topic since the domain's start, if it is one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub records: u64,
     /// Files of this checkpoint.
     pub files: Vec<StagedFile>,
     /// Files of this checkpoint's dead letters.

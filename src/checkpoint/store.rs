@@ -5,12 +5,14 @@
 //! CHECKPOINTS/VERSION/manifests/00000000000000000012.manifest
 //! CHECKPOINTS/VERSION/state/12-3                 RocksDB's checkpoint for manifest 12, made by owner 3
 //! CHECKPOINTS/VERSION/work/3                     the running state of owner 3
+//! CHECKPOINTS/VERSION/outbox/3/UUID.records      records for topics, staged by owner 3
 //! ```
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use super::gc::Kept;
 use super::manifest::{Manifest, Sealed};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
@@ -145,8 +147,9 @@ impl VersionDir {
         sync_directory(&self.root.join("manifests"))
     }
 
-    /// Removes what a crash left behind: staged manifests, and state that no manifest names.
-    pub fn remove_orphans(&self, kept_states: &[String], owner: u64) -> Result<()> {
+    /// Removes what a crash left behind: staged manifests, and state and records that no manifest names.
+    pub fn remove_orphans(&self, kept: &Kept, owner: u64) -> Result<()> {
+        let kept_states = kept.states();
         let manifests = self.root.join("manifests");
         for name in file_names(&manifests)?.iter().filter(|name| name.ends_with(".tmp")) {
             remove_file(&manifests.join(name))?;
@@ -161,6 +164,23 @@ impl VersionDir {
             if name.parse::<u64>().is_ok_and(|other| other < owner) {
                 remove_directory(&self.root.join("work").join(name))?;
             }
+        }
+        self.remove_unsent(kept, owner)
+    }
+
+    /// Removes what earlier owners staged for topics, but for files of manifests that are kept.
+    fn remove_unsent(&self, kept: &Kept, owner: u64) -> Result<()> {
+        let outbox = self.root.join("outbox");
+        for name in file_names(&outbox)?.iter().filter(|name| name.parse::<u64>().is_ok_and(|other| other < owner)) {
+            let folder = outbox.join(name);
+            for file in file_names(&folder)? {
+                let path = folder.join(file);
+                if !kept.needs(&path) {
+                    remove_file(&path)?;
+                }
+            }
+            // One that is not empty stays until the rest of it may go.
+            let _ = std::fs::remove_dir(&folder);
         }
         Ok(())
     }

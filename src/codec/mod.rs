@@ -1,4 +1,4 @@
-//! Bytes to Arrow, projected to the columns that the plan uses.
+//! Bytes to Arrow, projected to the columns that the plan uses; and rows of Arrow as JSON ([`JsonRowEncoder`]).
 //!
 //! # What a JSON payload may be
 //!
@@ -26,6 +26,7 @@
 
 mod column;
 mod json;
+mod json_rows;
 mod number;
 mod object;
 mod scan;
@@ -35,3 +36,4 @@ mod temporal;
 mod tests;
 
 pub use json::{BadRecord, Decoded, JsonDecoder};
+pub use json_rows::{JsonRowEncoder, JsonRows};

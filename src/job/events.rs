@@ -15,7 +15,7 @@ pub enum Event {
     Started {
         /// The job's name.
         job: String,
-        /// The tables it writes.
+        /// The tables it writes, and topics as `kafka:TOPIC`.
         tables: Vec<String>,
         /// Live or reprocess.
         mode: Mode,
@@ -111,12 +111,12 @@ pub struct StartedTopic {
     pub records: u64,
 }
 
-/// A table at the end of a run.
+/// A table or topic at the end of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TableRows {
-    /// Its name.
+    /// Its name; of a topic `kafka:TOPIC`.
     pub table: String,
-    /// Rows in it.
+    /// Rows in it; of a topic the records that were written to it.
     pub rows: u64,
 }
 

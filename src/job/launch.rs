@@ -8,7 +8,9 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, unbounded};
 
 use super::options::RunOptions;
-use super::version::{OwnedVersion, Prepared};
+use super::outputs::OutputEnd;
+use super::prepare::Prepared;
+use super::version::OwnedVersion;
 use super::watch::{WatchList, Watched};
 use crate::checkpoint::coordinator::{Control, Coordinator};
 use crate::checkpoint::manifest::{Manifest, UNKNOWN_EPOCH};
@@ -24,11 +26,13 @@ use crate::runtime::partition::{BATCH_RECORDS, PartitionTask};
 use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
 use crate::runtime::rate_limit::RateLimit;
 use crate::runtime::task::{Limits, Links, RegroupLinks, Worker};
-use crate::sink::StagingWriter;
 use crate::sink::iceberg::IcebergStaging;
+use crate::sink::kafka::{OwnTopic, StagingTarget, TopicStaging};
+use crate::sink::{Nowhere, StagingWriter};
 use crate::state::StateStore;
 use crate::state::memory::MemoryStore;
 use crate::state::rocksdb::RocksStore;
+use crate::table::Table;
 
 /// A job that runs.
 pub struct Launched {
@@ -198,16 +202,48 @@ fn source_bounds(prepared: &Prepared) -> Result<Vec<TimeBounds>> {
 
 fn pipelines(prepared: &Prepared, version: &OwnedVersion, context: &PipelineContext<'_>) -> Result<Vec<Pipeline>> {
     let mut pipelines = Vec::new();
-    for (number, (spec, (rows, letters))) in prepared.lowered.pipelines.iter().zip(&version.tables).enumerate() {
-        let dead_letters = match letters {
-            Some(table) => Some(Box::new(IcebergStaging::new(table)?) as Box<dyn StagingWriter>),
-            None => None,
+    for (number, (spec, end)) in prepared.lowered.pipelines.iter().zip(&version.outputs).enumerate() {
+        let writers = match end {
+            OutputEnd::Table(tables) => table_writers(&tables.0, tables.1.as_ref())?,
+            OutputEnd::Topic(topic) => topic_writers(prepared, version, number, spec, topic)?,
         };
-        let writers = Writers { rows: Box::new(IcebergStaging::new(rows)?), dead_letters };
         let source = prepared.lowered.sources.get(spec.source).ok_or_else(|| Error::internal("an output without a source"))?;
         pipelines.push(Pipeline::new(number, spec, &source.schema, writers, context)?);
     }
     Ok(pipelines)
+}
+
+fn table_writers(rows: &Table, letters: Option<&Table>) -> Result<Writers> {
+    let dead_letters = match letters {
+        Some(table) => Some(Box::new(IcebergStaging::new(table)?) as Box<dyn StagingWriter>),
+        None => None,
+    };
+    Ok(Writers { rows: Box::new(IcebergStaging::new(rows)?), dead_letters })
+}
+
+/// Dead letters are in the table that another output of the source has.
+fn topic_writers(
+    prepared: &Prepared,
+    version: &OwnedVersion,
+    number: usize,
+    spec: &PipelineSpec,
+    topic: &OwnTopic,
+) -> Result<Writers> {
+    let output = prepared.plan.outputs.get(number).ok_or_else(|| Error::internal("an output without a plan"))?;
+    let key = match (&output.to, spec.primary_key.as_slice()) {
+        (Some(to), []) => to.key.clone(),
+        (_, keys) => keys.to_vec(),
+    };
+    let rows = TopicStaging::new(StagingTarget {
+        output: output.name.as_ref().map_or_else(|| "the output".to_owned(), |name| format!("output {name}")),
+        topic: topic.name.clone(),
+        root: version.dir.root().to_owned(),
+        owner: version.last.manifest.owner,
+        schema: spec.schema.clone(),
+        key,
+        max_message_bytes: topic.max_message_bytes,
+    })?;
+    Ok(Writers { rows: Box::new(rows), dead_letters: Some(Box::new(Nowhere)) })
 }
 
 fn spawn(workers: Vec<Worker>, commands: &[Sender<Command>]) -> Result<Vec<JoinHandle<()>>> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::version::Prepared;
+use super::prepare::Prepared;
 use crate::checkpoint::manifest::{Manifest, Mode};
 use crate::error::Result;
 use crate::message::Partition;

@@ -49,6 +49,7 @@ pub mod lines;
 
 pub mod batch;
 pub mod encode;
+pub mod stream;
 
 mod decode;
 mod epochs;

@@ -22,9 +22,12 @@ pub fn explain(plan: &JobPlan) -> Result<String> {
     line(&mut out, 0, &format!("fingerprint {}", fingerprint(plan)?));
     for ((i, output), pipeline) in plan.outputs.iter().enumerate().zip(&lowered.pipelines) {
         let name = output.name.as_deref().map_or_else(|| format!("output {i}"), |name| format!("output {name}"));
-        let kind = match pipeline.primary_key.as_slice() {
-            [] => "append".to_owned(),
-            keys => format!("upsert, primary key ({})", keys.join(", ")),
+        let kind = match (pipeline.primary_key.as_slice(), &output.to) {
+            ([], None) => "append".to_owned(),
+            ([], Some(to)) if to.key.is_empty() => format!("append to topic {}, without keys", to.topic),
+            ([], Some(to)) => format!("append to topic {}, key ({})", to.topic, to.key.join(", ")),
+            (keys, None) => format!("upsert, primary key ({})", keys.join(", ")),
+            (keys, Some(to)) => format!("upsert, primary key ({}), to topic {}", keys.join(", "), to.topic),
         };
         out.push('\n');
         line(&mut out, 0, &format!("{name}: {kind}"));

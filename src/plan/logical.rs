@@ -18,7 +18,7 @@ pub struct JobPlan {
     pub outputs: Vec<Output>,
 }
 
-/// One table that a job writes.
+/// One table, or topic, that a job writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
@@ -27,6 +27,20 @@ pub struct Output {
     pub name: Option<String>,
     /// How its rows come about.
     pub plan: Node,
+    /// The topic that they go to; a table if there is none. Like the names of tables it is not part of the fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<KafkaTopic>,
+}
+
+/// A topic that an output goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaTopic {
+    /// Its name.
+    pub topic: String,
+    /// The columns that a record's key is made of; none: records have no key. Grouped results always have the primary key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
 }
 
 /// One step.

@@ -12,6 +12,7 @@ pub mod literal;
 pub mod time_zones;
 pub mod truncate;
 
+pub mod topics;
 pub mod typing;
 pub mod validate;
 

@@ -156,6 +156,6 @@ pub(crate) fn nested() -> Node {
 pub(crate) fn job(outputs: impl IntoIterator<Item = Node>) -> JobPlan {
     let outputs: Vec<Node> = outputs.into_iter().collect();
     let several = outputs.len() > 1;
-    let output = |(i, plan)| Output { name: several.then(|| format!("o{i}")), plan };
+    let output = |(i, plan)| Output { name: several.then(|| format!("o{i}")), plan, to: None };
     JobPlan { format: 1, job: "distinct-merchants".into(), outputs: outputs.into_iter().enumerate().map(output).collect() }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::expr::{AggregateFunction, Expr, NamedExpr};
-use super::logical::{JobPlan, Node, Read};
+use super::logical::{JobPlan, Node, Output, Read};
 use super::names::nearest;
 use super::schema::{DataType, Field, Schema, TimeUnit};
+use super::topics;
 use super::typing::{self, Typed};
 use crate::error::{Error, Result};
 
@@ -59,10 +60,11 @@ pub fn check_plan(plan: &JobPlan) -> Result<Vec<Shape>> {
     }
     check_output_names(plan)?;
     check_reads(plan)?;
+    topics::check_topics(plan)?;
     let shapes = plan.outputs.iter().enumerate().map(|(i, output)| {
         let shape = shape_of(&output.plan).and_then(|shape| {
             shape.check_key()?;
-            shape.schema.fields.iter().try_for_each(|field| check_writable(&field.name, &field.data_type))?;
+            check_target(output, &shape)?;
             Ok(shape)
         });
         match (&output.name, plan.outputs.len()) {
@@ -110,6 +112,14 @@ fn check_reads(plan: &JobPlan) -> Result<()> {
         topics.push(&read.topic);
     }
     Ok(())
+}
+
+/// Whether the rows can go where they are to go.
+fn check_target(output: &Output, shape: &Shape) -> Result<()> {
+    match &output.to {
+        Some(to) => topics::check_key(to, shape),
+        None => shape.schema.fields.iter().try_for_each(|field| check_writable(&field.name, &field.data_type)),
+    }
 }
 
 /// Iceberg v2 has no nanoseconds.

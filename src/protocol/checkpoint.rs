@@ -101,7 +101,7 @@ pub struct OutputAck {
 pub struct StagedFile {
     /// What is in it.
     pub content: StagedContent,
-    /// Where, as a URL under the table's location.
+    /// Where: a URL under the table's location; for records a path relative to the version's directory.
     pub path: String,
     /// Rows.
     pub rows: u64,
@@ -122,6 +122,8 @@ pub enum StagedContent {
     Data,
     /// Keys whose earlier rows go away: those of the new rows, and those retracted.
     DeletedKeys,
+    /// Records of a topic, as Kafka's record batches.
+    Records,
 }
 
 /// Whether a barrier is due.

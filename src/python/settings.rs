@@ -50,6 +50,7 @@ impl Settings {
             ("catalog.namespace", &settings.catalog_namespace),
             ("warehouse", &settings.warehouse),
             ("checkpoints", &settings.checkpoints),
+            ("sink.url", &settings.sink_url),
         ];
         let fixed = fixed.into_iter().map(|(name, value)| (name.to_owned(), value));
         fixed.chain(settings.kafka.shown().map(|(name, value)| (format!("kafka.{name}"), value))).collect()

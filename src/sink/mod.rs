@@ -2,6 +2,7 @@
 
 pub mod dead_letter;
 pub mod iceberg;
+pub mod kafka;
 
 use arrow::record_batch::RecordBatch;
 
@@ -18,6 +19,19 @@ pub enum Change {
     Upsert(RecordBatch),
     /// Keys (the primary key's columns, in the order of the table's key) whose rows go away.
     Delete(RecordBatch),
+}
+
+/// A writer that keeps nothing: for what has its place elsewhere, or nowhere.
+pub struct Nowhere;
+
+impl StagingWriter for Nowhere {
+    fn write(&mut self, _: Change) -> Result<()> {
+        Ok(())
+    }
+
+    fn prepare(&mut self, _: Epoch) -> Result<Vec<StagedFile>> {
+        Ok(Vec::new())
+    }
 }
 
 /// The writer of one worker for one output. What it stages is an orphan until a manifest lists it.

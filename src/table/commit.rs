@@ -258,6 +258,10 @@ fn staged(commit: &TableCommit, table: &Table) -> Result<Staged> {
         match file.content {
             StagedContent::Data => staged.data.push(data_file(file, table)?),
             StagedContent::DeletedKeys => staged.keys.push(file.path.clone()),
+            StagedContent::Records => {
+                let message = format!("staged file {} holds records of a topic, not rows of {}", file.path, table.name());
+                return Err(Error::corruption("staged_file", message));
+            }
         }
     }
     Ok(staged)

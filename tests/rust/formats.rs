@@ -96,6 +96,7 @@ fn manifest() -> Manifest {
             filtered: 4,
             used: 30,
             rows_changed: 7,
+            records: 0,
             files: vec![
                 file(StagedContent::Data, "a", json!({"file_path": "a"})),
                 file(StagedContent::DeletedKeys, "a-keys", serde_json::Value::Null),

@@ -1,6 +1,7 @@
 //! The rules one by one (`rules`, `syntax`), and against other people's parsers (`oracles`).
 
 mod oracles;
+mod rows;
 mod rules;
 mod syntax;
 

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::protocol::failpoint;
 use crate::sink::{Change, StagedContent, StagedFile, StagingWriter};
-use crate::table::datafile::{self, ParquetFile};
+use crate::table::datafile::{self, FinishedFile, ParquetFile};
 use crate::table::{Table, files, schema};
 use crate::time;
 
@@ -82,7 +82,7 @@ impl IcebergStaging {
         if let Some(file) = &mut self.data {
             file.write(batch)?;
             if file.size() >= self.roll_at {
-                self.close(StagedContent::Data)?;
+                self.close_data()?;
             }
         }
         Ok(())
@@ -102,23 +102,30 @@ impl IcebergStaging {
         format!("{}/data/{}{suffix}.parquet", self.location, time::new_ordered_uuid())
     }
 
-    fn close(&mut self, content: StagedContent) -> Result<()> {
-        let open = match content {
-            StagedContent::Data => self.data.take(),
-            StagedContent::DeletedKeys => self.keys.take(),
-        };
-        let Some(mut file) = open else { return Ok(()) };
-        file.flush()?;
-        failpoint::hit("K5");
-        let finished = file.finish()?;
-        let data_file = match content {
-            StagedContent::Data => datafile::to_json(finished.data_file(&self.iceberg_schema, DataContentType::Data)?)?,
-            StagedContent::DeletedKeys => serde_json::Value::Null,
-        };
-        let (path, checksum) = (finished.url.clone(), finished.checksum);
-        self.closed.push(StagedFile { content, path, rows: finished.rows, bytes: finished.bytes, checksum, data_file });
+    fn close_data(&mut self) -> Result<()> {
+        let Some(file) = self.data.take() else { return Ok(()) };
+        let finished = finish(file)?;
+        let data_file = datafile::to_json(finished.data_file(&self.iceberg_schema, DataContentType::Data)?)?;
+        self.closed.push(staged(StagedContent::Data, &finished, data_file));
         Ok(())
     }
+
+    fn close_keys(&mut self) -> Result<()> {
+        let Some(file) = self.keys.take() else { return Ok(()) };
+        self.closed.push(staged(StagedContent::DeletedKeys, &finish(file)?, serde_json::Value::Null));
+        Ok(())
+    }
+}
+
+fn finish(mut file: ParquetFile) -> Result<FinishedFile> {
+    file.flush()?;
+    failpoint::hit("K5");
+    file.finish()
+}
+
+fn staged(content: StagedContent, file: &FinishedFile, data_file: serde_json::Value) -> StagedFile {
+    let (path, checksum) = (file.url.clone(), file.checksum);
+    StagedFile { content, path, rows: file.rows, bytes: file.bytes, checksum, data_file }
 }
 
 impl StagingWriter for IcebergStaging {
@@ -152,8 +159,8 @@ impl StagingWriter for IcebergStaging {
     }
 
     fn prepare(&mut self, _epoch: Epoch) -> Result<Vec<StagedFile>> {
-        self.close(StagedContent::Data)?;
-        self.close(StagedContent::DeletedKeys)?;
+        self.close_data()?;
+        self.close_keys()?;
         if !self.closed.is_empty() {
             files::sync_directory(&files::path_of(&format!("{}/data", self.location))?)?;
         }

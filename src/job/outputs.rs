@@ -1,0 +1,216 @@
+//! The outputs of a version: whose they are, made or claimed for it, and how far they are.
+
+use std::collections::BTreeMap;
+
+use super::prepare::{Prepared, Target};
+use crate::checkpoint::committer::{CommitTarget, Committer, TableTarget, marker};
+use crate::checkpoint::manifest::{Manifest, Sealed};
+use crate::checkpoint::store::VersionDir;
+use crate::error::{Error, Result};
+use crate::message::Epoch;
+use crate::plan::logical::{BadRecordPolicy, LatePolicy};
+use crate::plan::lower::PipelineSpec;
+use crate::protocol::failpoint;
+use crate::protocol::version::{OutputFact, called};
+use crate::sink::dead_letter;
+use crate::sink::kafka::{OwnTopic, Topic, TopicDelivery};
+use crate::table::marker::Marker;
+use crate::table::{CommitKind, CreateTable, Table, TableName};
+
+/// The table property that says which version a table belongs to.
+pub const VERSION_PROPERTY: &str = "kappa.version";
+const JOB_PROPERTY: &str = "kappa.job";
+
+/// What an output writes to.
+pub enum OutputEnd {
+    /// A table, and that of its dead letters.
+    Table(Box<(Table, Option<Table>)>),
+    /// A topic.
+    Topic(OwnTopic),
+}
+
+impl Prepared {
+    /// Whose a table or topic is.
+    pub(super) fn fact(&self, target: &Target, force: bool) -> Result<OutputFact> {
+        let name = match target {
+            Target::Table(name) => name,
+            Target::Topic(topic) => return topic.fact(force),
+        };
+        let table = self.catalog.load(name)?;
+        Ok(match table.as_ref().map(|table| table.property(VERSION_PROPERTY)) {
+            None => OutputFact::Absent,
+            Some(None) => OutputFact::Foreign,
+            Some(Some(version)) => OutputFact::Version(version.to_owned()),
+        })
+    }
+
+    /// Whether the outputs have what the newest manifest lists, and so all before it.
+    pub(super) fn is_delivered(&self, dir: &VersionDir) -> Result<bool> {
+        let (mut tables, mut topics) = (true, vec![true; self.targets.len()]);
+        for number in dir.list()?.into_iter().rev() {
+            let manifest = dir.read(number)?.manifest;
+            if manifest.claim || number == Epoch(0) {
+                continue;
+            }
+            for (at, target) in self.targets.iter().enumerate() {
+                let newest = match target {
+                    Target::Table(name) if tables => self.newest_of_table(name)?,
+                    // Only a checkpoint that has records for a topic leaves a marker in it.
+                    Target::Topic(topic) if topics[at] && manifest.outputs.get(at).is_some_and(|o| !o.files.is_empty()) => {
+                        topics[at] = false;
+                        topic.marker()?.map(|marker| (marker.version, marker.checkpoint))
+                    }
+                    _ => continue,
+                };
+                if newest.is_none_or(|(version, checkpoint)| version != manifest.version || checkpoint < number.0) {
+                    return Ok(false);
+                }
+            }
+            tables = false;
+        }
+        Ok(true)
+    }
+
+    fn newest_of_table(&self, name: &TableName) -> Result<Option<(String, u64)>> {
+        let newest = self.catalog.load(name)?.and_then(|table| Marker::newest(table.metadata()));
+        Ok(newest.map(|(marker, _)| (marker.version, marker.checkpoint)))
+    }
+
+    /// Whether the outputs hold nothing that is newer than the newest manifest: one from a copy of the checkpoints would make
+    /// checkpoints again whose numbers the outputs have, and they would pass for delivered.
+    pub(super) fn check_newest(&self, newest: &Manifest) -> Result<()> {
+        for target in &self.targets {
+            let marker = match target {
+                Target::Table(name) => {
+                    let marker = self.catalog.load(name)?.and_then(|table| table.marker());
+                    marker.map(|(marker, _)| (marker.version, marker.timeline, marker.checkpoint))
+                }
+                Target::Topic(topic) => topic.marker()?.map(|marker| (marker.version, marker.timeline, marker.checkpoint)),
+            };
+            let Some((version, timeline, checkpoint)) = marker else { continue };
+            if version == newest.version && timeline == newest.timeline && checkpoint > newest.checkpoint.0 {
+                let message = format!("{} is ahead of the checkpoints", called(&target.to_string()));
+                return Err(Error::refused("old_checkpoints", message)
+                    .with("delivered_checkpoint", checkpoint)
+                    .with("newest_checkpoint", newest.checkpoint)
+                    .hint("they are an older copy: restore the newest ones, or reprocess into a new table or topic"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the outputs write to, made or claimed if it is not there yet. With `replaced`, tables of that version give way
+    /// first, all at once: a crash never leaves some of one version and some of the other.
+    pub(super) fn make_outputs(&self, last: &Sealed, replaced: Option<&str>, force: bool) -> Result<Vec<OutputEnd>> {
+        let wanted = self.targets.iter().zip(&self.lowered.pipelines).map(|(target, pipeline)| match target {
+            Target::Table(name) => self.wanted_tables(name, pipeline, &last.manifest, replaced).map(Some),
+            Target::Topic(_) => Ok(None),
+        });
+        let wanted = wanted.collect::<Result<Vec<_>>>()?;
+        if let Some(replaced) = replaced {
+            let all = wanted.iter().flatten().flat_map(|(rows, letters)| [Some(rows), letters.as_ref()]).flatten();
+            self.replace_tables(all, replaced)?;
+            failpoint::hit("V1");
+        }
+        let make = |create: &CreateTable| self.make_table(create, &last.manifest.version);
+        let end = |(target, wanted): (&Target, &Option<(CreateTable, Option<CreateTable>)>)| match (target, wanted) {
+            (Target::Topic(topic), _) => Ok(OutputEnd::Topic(claim(topic, last, force)?)),
+            (_, Some((rows, letters))) => {
+                Ok(OutputEnd::Table(Box::new((make(rows)?, letters.as_ref().map(make).transpose()?))))
+            }
+            _ => Err(Error::internal("a table that nobody wants")),
+        };
+        self.targets.iter().zip(&wanted).map(end).collect()
+    }
+
+    /// The table of an output, and that of its dead letters if anything can go there.
+    fn wanted_tables(
+        &self,
+        name: &TableName,
+        pipeline: &PipelineSpec,
+        manifest: &Manifest,
+        replaced: Option<&str>,
+    ) -> Result<(CreateTable, Option<CreateTable>)> {
+        let create = |name: TableName, schema, primary_key: &[String]| CreateTable {
+            name,
+            schema,
+            primary_key: primary_key.to_vec(),
+            properties: BTreeMap::from([
+                (VERSION_PROPERTY.to_owned(), manifest.version.clone()),
+                (JOB_PROPERTY.to_owned(), manifest.job.clone()),
+            ]),
+        };
+        let rows = create(name.clone(), pipeline.schema.clone(), &pipeline.primary_key);
+        let name = TableName::parse(&dead_letter::table_name(&name.to_string()), "")?;
+        // One from before `on_bad_record` was changed still belongs to the version, and may have letters to come.
+        let ours = [Some(manifest.version.as_str()), replaced];
+        let kept = self
+            .catalog
+            .load(&name)?
+            .is_some_and(|table| table.property(VERSION_PROPERTY).is_some_and(|version| ours.contains(&Some(version))));
+        let letters = (kept || self.buries(pipeline.source)).then(|| create(name, dead_letter::schema(), &[]));
+        Ok((rows, letters))
+    }
+
+    /// Puts fresh tables in the place of those that belong to version `replaced`.
+    fn replace_tables<'a>(&self, wanted: impl Iterator<Item = &'a CreateTable>, replaced: &str) -> Result<()> {
+        let mut changes = Vec::new();
+        for create in wanted {
+            let old = self.catalog.load(&create.name)?;
+            changes.extend(old.filter(|old| old.property(VERSION_PROPERTY) == Some(replaced)).map(|old| (old, create)));
+        }
+        self.catalog.replace(&changes)
+    }
+
+    fn make_table(&self, create: &CreateTable, version: &str) -> Result<Table> {
+        match self.catalog.load(&create.name)? {
+            None => {
+                failpoint::hit("V2");
+                self.catalog.create(create)
+            }
+            Some(table) if table.property(VERSION_PROPERTY) == Some(version) => Ok(table),
+            Some(table) => {
+                Err(Error::refused("foreign_table", format!("table {} exists and belongs to something else", table.name()))
+                    .hint("choose another name for the output"))
+            }
+        }
+    }
+
+    /// Whether anything of a source can go to a dead-letter table.
+    pub fn buries(&self, source: usize) -> bool {
+        self.lowered.sources.get(source).is_some_and(|spec| {
+            spec.read.on_bad_record == BadRecordPolicy::DeadLetter || spec.read.late == LatePolicy::DeadLetter
+        })
+    }
+
+    /// What delivers for the version.
+    pub(super) fn committer(&self, dir: &VersionDir, manifest: &Manifest, outputs: &[OutputEnd]) -> Result<Committer> {
+        let target = |(number, (end, pipeline)): (usize, (&OutputEnd, &PipelineSpec))| {
+            let (rows, letters) = match end {
+                OutputEnd::Table(tables) => (&tables.0, &tables.1),
+                OutputEnd::Topic(topic) => {
+                    let delivery = TopicDelivery::new(topic.clone(), dir.root(), &manifest.version, number)?;
+                    return Ok(CommitTarget::Topic(Box::new(delivery)));
+                }
+            };
+            Ok(CommitTarget::Table(TableTarget {
+                table: rows.name().clone(),
+                uuid: rows.uuid(),
+                kind: match pipeline.aggregate {
+                    Some(_) => CommitKind::Upsert { primary_key: pipeline.primary_key.clone() },
+                    None => CommitKind::Append,
+                },
+                dead_letters: letters.as_ref().map(|table| (table.name().clone(), table.uuid())),
+            }))
+        };
+        let targets = outputs.iter().zip(&self.lowered.pipelines).enumerate().map(target).collect::<Result<_>>()?;
+        Ok(Committer { catalog: self.catalog.clone(), targets, owner: manifest.owner, claimed: manifest.checkpoint })
+    }
+}
+
+/// Makes a topic the version's. Once anything was read, it must be so already: records may be in it.
+fn claim(topic: &Topic, last: &Sealed, force: bool) -> Result<OwnTopic> {
+    let mut partitions = last.manifest.sources.iter().flat_map(|source| source.partitions.values());
+    let begun = partitions.any(|partition| partition.next != partition.start);
+    topic.claim(&marker(last, last.manifest.owner), begun, force)
+}

@@ -1,0 +1,144 @@
+//! Checks a job and opens what it needs: the log, the catalog, and where each output goes.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::options::RunOptions;
+use crate::broker::ClientOptions;
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::plan::fingerprint::fingerprint;
+use crate::plan::logical::{JobPlan, Output};
+use crate::plan::lower::Lowered;
+use crate::protocol::version::TOPIC_SCHEME;
+use crate::sink::dead_letter;
+use crate::sink::kafka::Topic;
+use crate::source::LogSource;
+use crate::table::{Catalog, TableName};
+
+/// Where an output goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// To this table.
+    Table(TableName),
+    /// To this topic.
+    Topic(Topic),
+}
+
+impl Target {
+    /// The table, if it is one.
+    pub fn table(&self) -> Option<&TableName> {
+        match self {
+            Self::Table(name) => Some(name),
+            Self::Topic(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(name) => name.fmt(f),
+            Self::Topic(topic) => write!(f, "{TOPIC_SCHEME}{}", topic.name()),
+        }
+    }
+}
+
+/// A job that is about to run.
+pub struct Prepared {
+    /// The plan as it was given.
+    pub plan: JobPlan,
+    /// What the runtime sets up.
+    pub lowered: Lowered,
+    /// Where tables are.
+    pub catalog: Catalog,
+    /// By source.
+    pub sources: Vec<Arc<dyn LogSource>>,
+    /// By output, where it goes.
+    pub targets: Vec<Target>,
+    /// Of the plan.
+    pub fingerprint: String,
+    /// Where versions keep their progress.
+    pub checkpoints: PathBuf,
+}
+
+/// Checks a plan and opens what it needs.
+pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Result<Prepared> {
+    let lowered = crate::plan::lower::lower(&plan)?;
+    let fingerprint = fingerprint(&plan)?;
+    check_output_names(&plan, options)?;
+    let targets: Vec<Target> =
+        plan.outputs.iter().map(|output| target(&plan, output, options, settings)).collect::<Result<_>>()?;
+    check_distinct(&targets.iter().filter_map(Target::table).collect::<Vec<_>>())?;
+    let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+    let sources = lowered
+        .sources
+        .iter()
+        .map(|spec| crate::source::open(&spec.read.topic, settings, options.threads()))
+        .collect::<Result<_>>()?;
+    let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
+    Ok(Prepared { plan, lowered, catalog, sources, targets, fingerprint, checkpoints })
+}
+
+/// Tables are given to outputs that are there, and that go to none of the topics.
+fn check_output_names(plan: &JobPlan, options: &RunOptions) -> Result<()> {
+    for name in options.output_tables.keys() {
+        let of_this_name = |output: &&Output| output.name.as_deref().unwrap_or_default() == name;
+        let only = || plan.outputs.first().filter(|_| name.is_empty());
+        match plan.outputs.iter().find(of_this_name).or_else(only) {
+            None => {
+                let known: Vec<_> = plan.outputs.iter().filter_map(|output| output.name.clone()).collect();
+                return Err(Error::config("unknown_output", format!("the job has no output named {name:?}")).hint(
+                    if known.is_empty() {
+                        "its output has no name: give --output-table TABLE".to_owned()
+                    } else {
+                        format!("its outputs are {}", known.join(", "))
+                    },
+                ));
+            }
+            Some(Output { to: Some(to), .. }) if !name.is_empty() || plan.outputs.len() == 1 => {
+                let message = format!("a table is named for output {name:?}, which goes to topic {}", to.topic);
+                return Err(Error::config("output_is_a_topic", message).hint("leave --output-table out for it"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn target(plan: &JobPlan, output: &Output, options: &RunOptions, settings: &Settings) -> Result<Target> {
+    if let Some(to) = &output.to {
+        let cluster = ClientOptions::new(settings.sink_cluster()?, &settings.kafka)?;
+        return Ok(Target::Topic(Topic::new(cluster, &to.topic)));
+    }
+    let name = output.name.clone().unwrap_or_default();
+    let alone = plan.outputs.len() == 1;
+    let table = options.output_tables.get(&name).or_else(|| options.output_tables.get("").filter(|_| alone));
+    let table = table.ok_or_else(|| {
+        Error::config("no_output_table", format!("no table is named for output {name:?}")).hint(if alone {
+            "give --output-table TABLE".to_owned()
+        } else {
+            format!("give --output-table {name}=TABLE")
+        })
+    })?;
+    Ok(Target::Table(TableName::parse(table, &settings.catalog_namespace)?))
+}
+
+/// Each output has a table of its own, and none is where another's dead letters go.
+fn check_distinct(tables: &[&TableName]) -> Result<()> {
+    let distinct: std::collections::BTreeSet<_> = tables.iter().collect();
+    if distinct.len() < tables.len() {
+        return Err(Error::config("same_table_twice", "two outputs of the job are given the same table")
+            .hint("give each output its own table"));
+    }
+    let names: Vec<_> = tables.iter().map(ToString::to_string).collect();
+    match names.iter().find(|name| names.contains(&dead_letter::table_name(name))) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("two outputs of the job use the table {}", dead_letter::table_name(name));
+            Err(Error::config("same_table_twice", message)
+                .hint(format!("it holds the dead letters of {name}: give the other output another table")))
+        }
+    }
+}
