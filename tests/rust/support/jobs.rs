@@ -205,7 +205,7 @@ impl Job {
         }});
         // Not defined for groups without users: those are gone.
         let each = json!({"with_columns": {
-            "input": grouped, "columns": [named("each", &call("floor_div", &[col("rows"), col("users")]))],
+            "input": grouped, "columns": [named("each", &call("floor_div", &[int(1_000), col("users")]))],
         }});
         json!({"filter": {"input": each, "predicate": call("le", &[col("rows"), int(NESTED_LIMIT)])}})
     }
