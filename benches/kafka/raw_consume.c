@@ -76,12 +76,12 @@ static rd_kafka_t *client(void) {
     set(conf, "group.id", "raw-consume");
     set(conf, "enable.auto.commit", "false");
     set(conf, "auto.offset.reset", "error");
-    for (int i = 0; i < options; i++) {
-        char *equals = strchr(option[i], '=');
+    for (int i = 0; i < options; i++) { /* by a copy: several threads do this at once */
+        const char *equals = strchr(option[i], '=');
         if (equals == NULL) fail(option[i], "write KEY=VALUE");
-        *equals = 0;
-        set(conf, option[i], equals + 1);
-        *equals = '=';
+        char name[256];
+        snprintf(name, sizeof name, "%.*s", (int)(equals - option[i]), option[i]);
+        set(conf, name, equals + 1);
     }
     rd_kafka_t *made = rd_kafka_new(CONSUMER, conf, why, sizeof why);
     if (made == NULL) fail("a client", why);

@@ -3,19 +3,26 @@
 //! group, and nothing is rebalanced.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::Client;
-use super::ffi::{self, Failure, Message, Queue};
+use super::ffi::{self, Batch, Failure, Message, Queue};
 use super::options::ClientOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{self, RecordBlock, RecordRef, Span};
+use crate::time::instant;
 
 /// Bytes of records that wait in the queues of all partitions of a client.
 const QUEUED_BYTES: usize = 32 << 20;
+/// Bytes that make a block worth the work that each one costs.
+const ENOUGH: usize = 256 << 10;
+/// How long fewer are kept back.
+const LINGER: Duration = Duration::from_millis(10);
+
 /// A client that reads partitions.
 pub struct Consumer {
     client: Client,
@@ -23,11 +30,21 @@ pub struct Consumer {
 
 /// One partition of a topic, read in order.
 pub struct Feed {
+    // Before the queue and the client, which messages must not outlive.
+    batch: Batch,
     queue: Queue,
     consumer: Arc<Consumer>,
     topic: String,
     partition: i32,
+    /// The position after what has come.
     next: i64,
+    /// The position after what was handed out.
+    given: i64,
+    /// What has come and was not handed out.
+    gathered: RecordBlock,
+    gathering_since: Option<Instant>,
+    /// Whether nothing is left in the log for now.
+    at_end: bool,
     /// A record that came already and is for a later block: it is past `until`, or of another leader.
     held: Option<Held>,
 }
@@ -88,38 +105,75 @@ impl Consumer {
         list.add_partition_offset(topic, partition, Offset::Offset(at)).map_err(|e| failed(e.to_string()))?;
         leader_epoch.into_iter().for_each(|epoch| ffi::set_leader_epoch(&mut list, epoch));
         self.client.consumer().incremental_assign(&list).map_err(|e| failed(e.to_string()))?;
-        Ok(Feed { queue, consumer: self.clone(), topic: topic.to_owned(), partition, next: at, held: None })
+        Ok(Feed {
+            batch: Batch::new(),
+            queue,
+            consumer: self.clone(),
+            topic: topic.to_owned(),
+            partition,
+            next: at,
+            given: at,
+            gathered: RecordBlock::default(),
+            gathering_since: None,
+            at_end: false,
+            held: None,
+        })
     }
 }
 
 impl Feed {
-    /// Replaces the content of `block` by the next records, about `max_bytes` of them, none at or past `until`. Never waits.
+    /// Replaces the content of `block` by the next records, about `max_bytes` of them, none at or past `until`. Never waits:
+    /// what has come is kept back for a moment while it is little and there is more to come.
     ///
     /// # Errors
     /// The topic is gone, its records from here on are gone, or it cannot be read any more. What passes is waited out.
     pub fn poll(&mut self, block: &mut RecordBlock, max_bytes: usize, until: Option<i64>) -> Result<()> {
         block.clear();
         block.partition = message::Partition(self.partition);
+        self.gather(max_bytes, until)?;
+        if self.is_worth_it(max_bytes) {
+            std::mem::swap(block, &mut self.gathered);
+            self.gathered.clear();
+            self.gathering_since = None;
+            self.given = self.next;
+        }
+        block.next_offset = message::Offset(self.given);
+        Ok(())
+    }
+
+    /// Whether to hand out what was gathered: it is enough, it is all there is, or it has waited.
+    fn is_worth_it(&mut self, max_bytes: usize) -> bool {
+        let gathered = &self.gathered;
+        if gathered.is_empty() || self.at_end || self.held.is_some() || gathered.data.len() >= max_bytes.min(ENOUGH) {
+            return true;
+        }
+        self.gathering_since.get_or_insert_with(instant).elapsed() >= LINGER
+    }
+
+    fn gather(&mut self, max_bytes: usize, until: Option<i64>) -> Result<()> {
+        self.gathered.partition = message::Partition(self.partition);
         if let Some(held) = self.held.take_if(|held| until.is_none_or(|until| held.offset < until)) {
             self.next = held.offset + 1;
-            *block = held.record;
+            self.gathered = held.record;
         }
         let mut failure = None;
-        if self.held.is_none() {
-            let (next, held, partition) = (&mut self.next, &mut self.held, self.partition);
+        if self.held.is_none() && self.gathered.data.len() < max_bytes {
+            let (next, held, block, at_end) = (&mut self.next, &mut self.held, &mut self.gathered, &mut self.at_end);
             let mut take = |message: &Message<'_>| {
                 if let Some(found) = message.failure() {
-                    if message.is_end() {
+                    *at_end = message.is_end();
+                    if *at_end {
                         *next = (*next).max(message.offset());
                         return true;
                     }
                     failure = Some((found, message.offset()));
                     return false;
                 }
+                *at_end = false;
                 let (offset, epoch) = (message.offset(), message.leader_epoch());
                 let of_another = !block.is_empty() && block.leader_epoch != epoch;
                 if of_another || until.is_some_and(|until| offset >= until) {
-                    let mut record = RecordBlock { partition: message::Partition(partition), ..RecordBlock::default() };
+                    let mut record = RecordBlock { partition: block.partition, ..RecordBlock::default() };
                     append(&mut record, message);
                     record.leader_epoch = epoch;
                     *held = Some(Held { record, offset });
@@ -130,7 +184,7 @@ impl Feed {
                 *next = offset + 1;
                 block.data.len() < max_bytes
             };
-            self.queue.drain(self.consumer.client.native(), &mut take);
+            self.queue.drain(&mut self.batch, &mut take);
         }
         if let (Some(held), Some(until)) = (&self.held, until)
             && held.offset >= until
@@ -138,7 +192,6 @@ impl Feed {
             // Up to there nothing is left.
             self.next = self.next.max(until);
         }
-        block.next_offset = message::Offset(self.next);
         match failure {
             Some((failure, offset)) => self.failed(&failure, offset),
             None => Ok(()),

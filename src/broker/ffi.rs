@@ -1,4 +1,4 @@
-//! The part of librdkafka that the safe bindings leave out: handing over many messages of one partition at a time, topic
+//! The part of librdkafka that the safe bindings leave out: taking many messages of one partition at a time, topic
 //! identities, topic configurations, new topics, leader epochs. All of the crate's unsafe code is here, and nothing else is.
 //!
 //! Every pointer comes from librdkafka and is freed by the function that its header (`rdkafka.h`) names for it. Clients are
@@ -73,12 +73,25 @@ impl Queue {
     }
 
     /// Hands over the messages that are there, until `take` returns false: that message was the last of this call. Waits
-    /// for none.
-    pub fn drain(&self, client: &NativeClient, take: &mut dyn FnMut(&Message<'_>) -> bool) {
-        let mut call = Call { take, client: client.ptr() };
-        let opaque = (&raw mut call).cast::<c_void>();
-        // SAFETY: `call` outlives the call, which uses it on this thread only.
-        unsafe { sys::rd_kafka_consume_callback_queue(self.0.as_ptr(), 0, Some(on_message), opaque) };
+    /// for none. What was taken out of the queue and not handed over stays in `batch` for the next call.
+    ///
+    /// Messages leave the queue a few at a time: those that have left are not counted by the bound on what is read ahead.
+    pub fn drain(&self, batch: &mut Batch, take: &mut dyn FnMut(&Message<'_>) -> bool) {
+        loop {
+            while let Some(message) = batch.next() {
+                // SAFETY: it came from the queue, is freed below and nowhere else.
+                let goes_on = take(&Message(unsafe { message.as_ref() }));
+                // SAFETY: as above; nothing that was lent from it is left.
+                unsafe { sys::rd_kafka_message_destroy(message.as_ptr()) };
+                if !goes_on {
+                    return;
+                }
+            }
+            batch.refill(self);
+            if batch.is_empty() {
+                return;
+            }
+        }
     }
 
     fn wait(&self, timeout: Duration) -> Option<Event> {
@@ -88,18 +101,49 @@ impl Queue {
     }
 }
 
-struct Call<'a> {
-    take: &'a mut dyn FnMut(&Message<'_>) -> bool,
-    client: *mut sys::rd_kafka_t,
+/// Messages that have left a queue and were not handed over yet.
+pub(super) struct Batch {
+    messages: Vec<*mut sys::rd_kafka_message_t>,
+    handed: usize,
 }
 
-/// librdkafka calls this for each message; it frees the message afterwards.
-unsafe extern "C" fn on_message(message: *mut sys::rd_kafka_message_t, opaque: *mut c_void) {
-    // SAFETY: `opaque` is the `Call` that `drain` passed; the message is valid during this call.
-    let (call, message) = unsafe { (&mut *opaque.cast::<Call<'_>>(), &*message) };
-    if !(call.take)(&Message(message)) {
-        // SAFETY: says to the call that is running on this thread that it should return.
-        unsafe { sys::rd_kafka_yield(call.client) }
+// SAFETY: messages belong to who took them out of the queue; any thread may free them.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    /// Messages that leave the queue at a time.
+    const SIZE: usize = 512;
+
+    /// None yet.
+    pub fn new() -> Self {
+        Self { messages: Vec::with_capacity(Self::SIZE), handed: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.handed == self.messages.len()
+    }
+
+    fn next(&mut self) -> Option<NonNull<sys::rd_kafka_message_t>> {
+        let message = self.messages.get(self.handed).copied()?;
+        self.handed += 1;
+        NonNull::new(message)
+    }
+
+    fn refill(&mut self, queue: &Queue) {
+        self.messages.resize(Self::SIZE, ptr::null_mut());
+        self.handed = 0;
+        // SAFETY: there is room for as many pointers as are said.
+        let got = unsafe { sys::rd_kafka_consume_batch_queue(queue.0.as_ptr(), 0, self.messages.as_mut_ptr(), Self::SIZE) };
+        self.messages.truncate(usize::try_from(got).unwrap_or(0));
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        while let Some(message) = self.next() {
+            // SAFETY: it came from a queue and was not handed over.
+            unsafe { sys::rd_kafka_message_destroy(message.as_ptr()) }
+        }
     }
 }
 
