@@ -229,7 +229,7 @@ def _tables(job: Job, output_table: str | Mapping[str, str] | None) -> dict[str,
     needed = "--output-table " + " --output-table ".join(f"{name}=TABLE" if name else "TABLE" for name in outputs)
     if output_table is None:
         if outputs:
-            raise ConfigError("--output-table is missing", code="usage", hint=needed)
+            raise ConfigError("output_table is missing", code="usage", hint=needed)
         return {}
     if isinstance(output_table, str):
         if not outputs:
