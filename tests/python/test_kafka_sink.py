@@ -194,8 +194,9 @@ def sinks(tmp_path: Path, out: Callable[[str], str]) -> Iterator[Sinks]:
     made = Sinks(tmp_path, out)
     yield made
     for process in made.started:
-        process.kill()
-        process.communicate()
+        if process.returncode is None:  # the others were waited for
+            process.kill()
+            process.communicate()
 
 
 def payments(count: int, seed: int = 1, start: int = 0) -> list[dict[str, Any]]:
