@@ -299,7 +299,7 @@ def test_what_is_not_there_is_said(kafka: Kafka, topic: str, at: dict[str, str])
     kafka.create(topic)
     with pytest.raises(ConfigError, match="there is no topic") as missing:
         reprocess(daily("no-such-topic"), "a", at)
-    assert topic in (missing.value.hint or "")
+    assert (missing.value.hint or "").startswith("topics there: ")  # the first twenty of them
     with pytest.raises(UnavailableError, match="Connection refused"):
         reprocess(daily(topic), "b", {"log.url": "kafka://127.0.0.1:1"})
     with pytest.raises(ConfigError, match=r"kafka\.no\.such"):
