@@ -116,15 +116,16 @@ fn supervise(
     let (began, began_ms) = (instant(), now_ms());
     // Held until everything has stopped.
     let _lock = version.lock.take();
-    let Launched { workers, mut coordinator, watched, reports } = launch(prepared, version, options, control)?;
-    coordinator.observer = Box::new(Told {
+    let watched = Arc::new(WatchList::new(prepared, &version.last.manifest)?);
+    let observer = Box::new(Told {
         events: events.clone(),
         head_time_ms: began_ms,
-        at_head: coordinator.last.manifest.until == "head",
+        at_head: version.last.manifest.until == "head",
         watched: watched.clone(),
         sources: prepared.sources.clone(),
         group: prepared.targets.first().map(group).unwrap_or_default(),
     });
+    let Launched { workers, coordinator, reports } = launch(prepared, version, options, control, watched.clone(), observer)?;
     let monitor = Monitor {
         watched: watched.clone(),
         bounds: coordinator.bounds.clone(),

@@ -1,10 +1,13 @@
 //! What travels: newtypes for everything that is counted, and blocks of records as a source hands them over.
 
+pub mod varint;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use varint::Cursor;
 
 /// A position in a partition: the number of a record, and of the next one to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -177,18 +180,11 @@ impl<'a> Iterator for HeaderIter<'a> {
     }
 }
 
-/// A zigzag varint, as in protocol buffers.
 fn varint(bytes: &mut &[u8]) -> Option<i64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-        }
-    }
-    None
+    let mut cursor = Cursor::new(bytes, 0);
+    let value = cursor.varint()?;
+    *bytes = bytes.get(cursor.at()..)?;
+    Some(value)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::ffi::{self, Batch, Failure, Message, Queue};
 use super::options::ClientOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{self, RecordBlock, RecordRef, Span};
+use crate::message::{self, RecordBlock, RecordRef, Span, varint};
 use crate::time::instant;
 
 /// Bytes of records that wait in the queues of all partitions of a client.
@@ -248,29 +248,19 @@ fn put_headers(data: &mut Vec<u8>, message: &Message<'_>) -> Span {
     let start = data.len();
     data.push(0);
     let count = message.headers(|name, value| {
-        put_varint(name.len() as i64, data);
+        varint::put(data, name.len() as i64);
         data.extend_from_slice(name);
-        put_varint(value.map_or(-1, |value| value.len() as i64), data);
+        varint::put(data, value.map_or(-1, |value| value.len() as i64));
         data.extend_from_slice(value.unwrap_or_default());
     });
     match count {
         Some(count @ 0..64) => data[start] = (count << 1) as u8,
         Some(count) => {
             let mut longer = Vec::new();
-            put_varint(count as i64, &mut longer);
+            varint::put(&mut longer, count as i64);
             data.splice(start..=start, longer);
         }
         None => {}
     }
     Span::new(start, data.len() - start)
-}
-
-/// A zigzag varint, as in protocol buffers.
-fn put_varint(value: i64, out: &mut Vec<u8>) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
 }

@@ -403,16 +403,3 @@ pub(super) fn set_leader_epoch(list: &mut TopicPartitionList, epoch: i32) {
             .for_each(|index| sys::rd_kafka_topic_partition_set_leader_epoch(raw.elems.add(index), epoch));
     }
 }
-
-/// The leader epochs that a request for offsets has brought along, by partition; −1 where there is none.
-pub(super) fn leader_epochs(list: &TopicPartitionList) -> BTreeMap<i32, i32> {
-    // SAFETY: the list holds `cnt` elements.
-    unsafe {
-        let raw = &*list.ptr();
-        let element = |index: usize| {
-            let element = raw.elems.add(index);
-            ((*element).partition, sys::rd_kafka_topic_partition_get_leader_epoch(element))
-        };
-        (0..usize::try_from(raw.cnt).unwrap_or(0)).map(element).collect()
-    }
-}

@@ -25,8 +25,6 @@ pub struct Extent {
     pub start: i64,
     /// The offset after the last record that can be read: of committed ones, unless `kafka.isolation.level` says otherwise.
     pub end: i64,
-    /// The epoch of its leader; −1 if the cluster does not tell.
-    pub leader_epoch: i32,
 }
 
 /// Asks about one topic.
@@ -125,7 +123,6 @@ impl TopicClient {
     pub fn extents(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Extent>> {
         let starts = self.offsets(partitions.iter().map(|partition| (*partition, Offset::Beginning)))?;
         let ends = self.offsets(partitions.iter().map(|partition| (*partition, Offset::End)))?;
-        let epochs = ffi::leader_epochs(&ends);
         let number = |list: &TopicPartitionList| -> Result<BTreeMap<i32, i64>> {
             list.elements()
                 .iter()
@@ -135,7 +132,7 @@ impl TopicClient {
         let (starts, ends) = (number(&starts)?, number(&ends)?);
         let extent = |(partition, start): (i32, i64)| {
             let end = ends.get(&partition).copied().unwrap_or(start).max(start);
-            (partition, Extent { start, end, leader_epoch: epochs.get(&partition).copied().unwrap_or(-1) })
+            (partition, Extent { start, end })
         };
         Ok(starts.into_iter().map(extent).collect())
     }

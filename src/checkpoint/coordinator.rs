@@ -60,12 +60,6 @@ pub trait Observer: Send {
     fn caught_up(&self, goes_on: bool);
 }
 
-/// Nobody.
-impl Observer for () {
-    fn checkpoint(&self, _: CheckpointDone) {}
-    fn caught_up(&self, _: bool) {}
-}
-
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

@@ -4,7 +4,7 @@
 //! CHECKPOINTS/VERSION/lock                       held while a process runs the version
 //! CHECKPOINTS/VERSION/manifests/00000000000000000012.manifest
 //! CHECKPOINTS/VERSION/state/12-3                 RocksDB's checkpoint for manifest 12, made by owner 3
-//! CHECKPOINTS/VERSION/work/3                     the running state of owner 3
+//! CHECKPOINTS/VERSION/work                       by owner, the running state
 //! CHECKPOINTS/VERSION/outbox/3/UUID.records      records for topics, staged by owner 3
 //! ```
 

@@ -12,7 +12,7 @@ use super::outputs::OutputEnd;
 use super::prepare::Prepared;
 use super::version::OwnedVersion;
 use super::watch::{WatchList, Watched};
-use crate::checkpoint::coordinator::{Control, Coordinator};
+use crate::checkpoint::coordinator::{Control, Coordinator, Observer};
 use crate::checkpoint::manifest::{Manifest, UNKNOWN_EPOCH};
 use crate::error::{Error, Result};
 use crate::plan::expr::AggregateFunction;
@@ -40,14 +40,19 @@ pub struct Launched {
     pub workers: Vec<JoinHandle<()>>,
     /// Ready to be run.
     pub coordinator: Coordinator,
-    /// The partitions.
-    pub watched: Arc<WatchList>,
     /// Tells the coordinator about partitions that are found.
     pub reports: Sender<Report>,
 }
 
-/// Sets everything up and starts the workers.
-pub fn launch(prepared: &Prepared, version: OwnedVersion, options: &RunOptions, control: Arc<Control>) -> Result<Launched> {
+/// Sets everything up and starts the workers, which keep the progress of what is watched.
+pub fn launch(
+    prepared: &Prepared,
+    version: OwnedVersion,
+    options: &RunOptions,
+    control: Arc<Control>,
+    watched: Arc<WatchList>,
+    observer: Box<dyn Observer>,
+) -> Result<Launched> {
     let workers = options.threads();
     let manifest = &version.last.manifest;
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
@@ -62,10 +67,8 @@ pub fn launch(prepared: &Prepared, version: OwnedVersion, options: &RunOptions, 
     };
     let wakers = Wakers::new(workers);
     let (reports, from_workers) = unbounded();
-    let regroups = prepared.lowered.pipelines.iter().any(|pipeline| pipeline.regroup.is_some());
-    let mut links = make_links(workers, &wakers, regroups);
+    let mut links = make_links(workers, &wakers, &prepared.lowered.pipelines);
     links.reverse();
-    let watched = Arc::new(WatchList::new(prepared, manifest)?);
     let bounds = source_bounds(prepared)?;
     let rate = options.max_bytes_per_second.map(|bytes| Arc::new(RateLimit::new(bytes)));
     let mut commands = Vec::new();
@@ -91,7 +94,6 @@ pub fn launch(prepared: &Prepared, version: OwnedVersion, options: &RunOptions, 
         });
     }
     let handles = spawn(built, &commands)?;
-    let read_from = watched.clone();
     let wake = wakers.clone();
     let sources = prepared.sources.clone();
     let coordinator = Coordinator {
@@ -103,15 +105,15 @@ pub fn launch(prepared: &Prepared, version: OwnedVersion, options: &RunOptions, 
         commands,
         wake: Box::new(move || wake.wake_all()),
         reports: from_workers,
-        positions: Box::new(move || read_from.all().iter().map(|p| p.progress.next.load(Relaxed)).sum()),
+        positions: Box::new(move || watched.all().iter().map(|p| p.progress.next.load(Relaxed)).sum()),
         verify: Box::new(move || sources.iter().try_for_each(|source| source.verify())),
         committer: version.committer,
         control,
         interval: Duration::from_millis(options.checkpoint_interval_ms.max(1)),
         follow: options.follow,
-        observer: Box::new(()),
+        observer,
     };
-    Ok(Launched { workers: handles, coordinator, watched, reports })
+    Ok(Launched { workers: handles, coordinator, reports })
 }
 
 /// The local sides that share the memory for them. A second grouping has two: for what it takes back, and what it adds.
@@ -140,7 +142,7 @@ fn open_state(version: &OwnedVersion, families: &[String], memory: usize) -> Res
     Ok(Some(Arc::new(RocksStore::open(&work, families, memory)?)))
 }
 
-fn make_links(workers: usize, wakers: &Wakers, regroups: bool) -> Vec<Links> {
+fn make_links(workers: usize, wakers: &Wakers, pipelines: &[PipelineSpec]) -> Vec<Links> {
     let (partials, distinct, tallies) = (edge(workers, wakers), edge(workers, wakers), edge(workers, wakers));
     let link = |((partials, distinct), tallies): ((_, _), _)| {
         let ((partials, partials_in), (distinct, distinct_in), (tallies, tallies_in)): ((_, Vec<_>), (_, Vec<_>), (_, Vec<_>)) =
@@ -149,7 +151,7 @@ fn make_links(workers: usize, wakers: &Wakers, regroups: bool) -> Vec<Links> {
         Links { partials, distinct, tallies, values_in: Aligner::new(distinct_in), groups_in, regroup: None }
     };
     let mut links: Vec<Links> = partials.into_iter().zip(distinct).zip(tallies).map(link).collect();
-    if regroups {
+    if pipelines.iter().any(|pipeline| pipeline.regroup.is_some()) {
         for (links, (changes, changes_in)) in links.iter_mut().zip(edge(workers, wakers)) {
             links.regroup = Some(RegroupLinks { changes, changes_in: Aligner::new(changes_in) });
         }

@@ -147,7 +147,7 @@ mod tests {
     use crate::message::Offset;
 
     fn extent(start: i64, end: i64) -> PartitionExtent {
-        PartitionExtent { partition: Partition(0), start: Offset(start), end: Offset(end), leader_epoch: 0, bytes: 0 }
+        PartitionExtent { partition: Partition(0), start: Offset(start), end: Offset(end), bytes: 0 }
     }
 
     #[test]

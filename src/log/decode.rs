@@ -6,7 +6,7 @@ use std::ops::Range;
 use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
 
 use super::batch::{BatchHeader, Compression, MAX_RECORDS};
-use super::varint::Cursor;
+use crate::message::varint::Cursor;
 use crate::message::{RecordRef, Span};
 
 /// Adds the records of a batch that lie in `wanted` to `out`. `place` is where they lie in `data`, unpacked.

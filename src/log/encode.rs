@@ -6,8 +6,8 @@ use super::batch::{
     AT_ATTRIBUTES, AT_BASE_TIMESTAMP, AT_COUNT, AT_CRC, AT_EPOCH, AT_LAST_DELTA, AT_LENGTH, AT_MAGIC, AT_MAX_TIMESTAMP,
     AT_PRODUCER, Compression, HEADER, MAX_BATCH, PREFIX,
 };
-use super::varint;
 use crate::error::{Error, Result};
+use crate::message::varint;
 
 /// The greatest record, key, value and headers together, that may be appended: 64 MiB.
 pub const MAX_RECORD: usize = 64 << 20;

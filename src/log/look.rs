@@ -3,6 +3,7 @@
 use super::reader::LogReader;
 use super::topic::{LogDir, Topic};
 use crate::error::Result;
+use crate::message::varint::Cursor;
 use crate::message::{Offset, Partition, RecordBlock, RecordRef};
 
 const CHUNK: usize = 1 << 20;
@@ -66,7 +67,7 @@ impl OwnedRecord {
 
 /// Reads headers from Kafka's wire form. What does not parse is left out.
 pub fn headers(bytes: &[u8]) -> Vec<(String, Option<Vec<u8>>)> {
-    let mut cursor = super::varint::Cursor::new(bytes, 0);
+    let mut cursor = Cursor::new(bytes, 0);
     let count = cursor.varint().unwrap_or(0);
     let mut field = || -> Option<Option<Vec<u8>>> {
         let Some(length) = cursor.length()? else { return Some(None) };

@@ -60,7 +60,6 @@ mod json_key;
 mod murmur2;
 mod names;
 mod segment;
-mod varint;
 
 pub use batch::Compression;
 pub use encode::{Header, NewRecord};

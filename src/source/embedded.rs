@@ -40,13 +40,7 @@ impl LogSource for EmbeddedSource {
     fn partitions(&self) -> Result<Vec<PartitionExtent>> {
         let one = |partition| {
             let extent = self.topic.extent(partition)?;
-            Ok(PartitionExtent {
-                partition,
-                start: extent.start,
-                end: extent.end,
-                leader_epoch: extent.leader_epoch,
-                bytes: extent.bytes,
-            })
+            Ok(PartitionExtent { partition, start: extent.start, end: extent.end, bytes: extent.bytes })
         };
         self.topic.partitions().map(one).collect()
     }

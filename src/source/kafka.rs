@@ -74,7 +74,6 @@ impl LogSource for KafkaSource {
             partition: Partition(partition),
             start: Offset(extent.start),
             end: Offset(extent.end),
-            leader_epoch: extent.leader_epoch,
             bytes: 0,
         };
         Ok(extents.into_iter().map(extent).collect())

@@ -80,8 +80,6 @@ pub struct PartitionExtent {
     pub start: Offset,
     /// The offset after the last readable record.
     pub end: Offset,
-    /// The log's leader epoch.
-    pub leader_epoch: i32,
     /// Bytes on disk.
     pub bytes: u64,
 }

@@ -40,6 +40,8 @@ use crate::plan::lower::AggregateCall;
 use crate::plan::schema::DataType;
 
 pub use count::{DistinctTally, encode_count};
+use sum_float::{Flagged, FloatSums};
+use sum_float_counted::Counted;
 
 /// Where the rows of a batch stand, parallel to them: what `first` and `last` go by.
 #[derive(Clone, Copy, Debug)]
@@ -109,10 +111,11 @@ pub fn create(call: &AggregateCall) -> Result<Box<dyn Accumulator>> {
         (Function::Count, Some(_)) => (Box::new(count::Count::values()), DataType::Int64),
         (Function::NUnique | Function::CountDistinct, Some(_)) => (Box::new(DistinctTally::default()), DataType::Int64),
         (Function::Sum | Function::Mean, Some(DataType::Float64)) if call.retracts => {
-            (Box::new(sum_float_counted::CountedFloatSums::new(call.function == Function::Mean)), DataType::Float64)
+            (Box::new(FloatSums::<Counted>::new(call.function == Function::Mean)), DataType::Float64)
         }
-        (Function::Sum, Some(DataType::Float64)) => (Box::new(sum_float::FloatSums::sum()), DataType::Float64),
-        (Function::Mean, Some(DataType::Float64)) => (Box::new(sum_float::FloatSums::mean()), DataType::Float64),
+        (Function::Sum | Function::Mean, Some(DataType::Float64)) => {
+            (Box::new(FloatSums::<Flagged>::new(call.function == Function::Mean)), DataType::Float64)
+        }
         (Function::Sum | Function::Mean, Some(input)) => sum::create(call, input).ok_or_else(unsupported)?,
         (Function::Min | Function::Max, Some(input)) => (extreme::create(call, input).ok_or_else(unsupported)?, input.clone()),
         (Function::First | Function::Last, Some(input)) => {

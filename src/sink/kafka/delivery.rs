@@ -37,6 +37,7 @@ pub struct TopicDelivery {
     root: PathBuf,
     transactional_id: String,
     client: TopicClient,
+    markers: Markers,
     /// None at the beginning, and after whatever did not end cleanly.
     session: Option<Session>,
 }
@@ -51,8 +52,9 @@ impl TopicDelivery {
     /// For output `output` of a version whose directory is `root`. Nothing is asked or begun yet.
     pub fn new(topic: OwnTopic, root: &Path, version: &str, output: usize) -> Result<Self> {
         let client = TopicClient::new(&topic.options, &topic.name)?;
+        let markers = Markers::new(&topic.options)?;
         let transactional_id = format!("kappa-{version}-{output}");
-        Ok(Self { topic, root: root.to_owned(), transactional_id, client, session: None })
+        Ok(Self { topic, root: root.to_owned(), transactional_id, client, markers, session: None })
     }
 
     /// Delivers a checkpoint, unless that was done before. What goes wrong on the way is tried again from the beginning, with
@@ -103,7 +105,7 @@ impl TopicDelivery {
     fn begin_session(&self) -> Result<Session> {
         let options = &self.topic.options;
         let producer = TransactionalProducer::new(options, &self.transactional_id, self.topic.max_message_bytes)?;
-        let marker = Markers::new(options).newest(&self.topic.name)?;
+        let marker = self.markers.newest(&self.topic.name)?;
         Ok(Session { producer, marker })
     }
 
@@ -148,7 +150,7 @@ impl TopicDelivery {
                 return Err(damaged(format!("it holds {rows} records, the manifest says {}", file.rows)));
             }
         }
-        Markers::new(&self.topic.options).send(producer, &self.topic.name, marker)?;
+        self.markers.send(producer, &self.topic.name, marker)?;
         producer.flush()
     }
 

@@ -30,13 +30,15 @@ struct Seen {
 }
 
 /// Reads and writes markers.
-pub(super) struct Markers<'a> {
-    options: &'a ClientOptions,
+pub(super) struct Markers {
+    options: ClientOptions,
+    /// Asks about the topic of markers: one client for all that is asked, at every checkpoint too.
+    client: TopicClient,
 }
 
-impl<'a> Markers<'a> {
-    pub fn new(options: &'a ClientOptions) -> Self {
-        Self { options }
+impl Markers {
+    pub fn new(options: &ClientOptions) -> Result<Self> {
+        Ok(Self { options: options.clone(), client: TopicClient::of_uncommitted(options, MARKER_TOPIC)? })
     }
 
     /// The newest committed marker of a topic. What was begun before this call and is decided counts: a commit is answered
@@ -63,11 +65,11 @@ impl<'a> Markers<'a> {
     /// The newest marker that is committed, and where reading was stopped if that is not past the topic's last record.
     fn read(&self, topic: &str, patience: Duration) -> Result<(Option<Marker>, Option<i64>)> {
         let Some(partition) = self.partition(topic)? else { return Ok((None, None)) };
-        let all = TopicClient::of_uncommitted(self.options, MARKER_TOPIC)?.extents(&[partition])?;
+        let all = self.client.extents(&[partition])?;
         let Some(extent) = all.get(&partition).filter(|extent| extent.end > extent.start) else { return Ok((None, None)) };
         let started = instant();
         let scan = |committed: bool, end: i64, patience: Duration| -> Result<Seen> {
-            let consumer = Consumer::isolated(self.options, 1, committed)?;
+            let consumer = Consumer::isolated(&self.options, 1, committed)?;
             let mut feed = consumer.feed(MARKER_TOPIC, partition, extent.start, None)?;
             let (mut block, mut seen) = (RecordBlock::default(), Seen::default());
             while block.next_offset.0 < end && started.elapsed() < patience {
@@ -90,7 +92,7 @@ impl<'a> Markers<'a> {
 
     /// The partition in which a topic's markers lie; `None` if there is no topic of markers.
     fn partition(&self, topic: &str) -> Result<Option<i32>> {
-        match TopicClient::of_uncommitted(self.options, MARKER_TOPIC)?.describe() {
+        match self.client.describe() {
             Err(error) if error.code() == "unknown_topic" => Ok(None),
             found => {
                 let partitions = i32::try_from(found?.1.len()).unwrap_or(i32::MAX);
@@ -101,13 +103,12 @@ impl<'a> Markers<'a> {
 
     /// Makes the topic of markers if it is not there, and checks that it keeps the newest of each.
     pub fn ensure(&self) -> Result<()> {
-        let client = TopicClient::new(self.options, MARKER_TOPIC)?;
-        match client.describe() {
-            Err(error) if error.code() == "unknown_topic" => self.create(&client)?,
+        match self.client.describe() {
+            Err(error) if error.code() == "unknown_topic" => self.create()?,
             found => drop(found?),
         }
         // Who may not look at the configuration is believed to have made it well.
-        let policy = client.configuration().ok().and_then(|mut all| all.remove("cleanup.policy")).unwrap_or_default();
+        let policy = self.client.configuration().ok().and_then(|mut all| all.remove("cleanup.policy")).unwrap_or_default();
         if policy.contains("delete") {
             let message = format!("topic {MARKER_TOPIC} forgets (cleanup.policy={policy}): it must keep what is delivered");
             return Err(Error::refused("marker_topic", message)
@@ -116,8 +117,8 @@ impl<'a> Markers<'a> {
         Ok(())
     }
 
-    fn create(&self, client: &TopicClient) -> Result<()> {
-        let replicas = client.brokers()?.clamp(1, REPLICAS);
+    fn create(&self) -> Result<()> {
+        let replicas = self.client.brokers()?.clamp(1, REPLICAS);
         let mut configs = vec![("cleanup.policy", "compact"), ("unclean.leader.election.enable", "false")];
         if replicas == REPLICAS {
             configs.push(("min.insync.replicas", "2"));
@@ -129,8 +130,8 @@ impl<'a> Markers<'a> {
             words.join(" ")
         );
         let replicas = i32::try_from(replicas).unwrap_or(1);
-        client.create(PARTITIONS, replicas, &configs).map_err(|error| error.hint(by_hand))?;
-        wait_until_known(self.options, MARKER_TOPIC)
+        self.client.create(PARTITIONS, replicas, &configs).map_err(|error| error.hint(by_hand))?;
+        wait_until_known(&self.options, MARKER_TOPIC)
     }
 
     /// Adds a marker to a transaction.

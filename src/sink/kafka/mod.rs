@@ -77,7 +77,7 @@ impl Topic {
 
     /// Its newest marker that can be seen.
     pub fn marker(&self) -> Result<Option<Marker>> {
-        Markers::new(&self.options).newest_visible(&self.name)
+        Markers::new(&self.options)?.newest_visible(&self.name)
     }
 
     /// Its identity, and whether there are records in it; `None` if there is no such topic.
@@ -109,7 +109,7 @@ impl Topic {
     }
 
     fn try_to_claim(&self, ours: &Marker, begun: bool, force: bool) -> Result<OwnTopic> {
-        let markers = Markers::new(&self.options);
+        let markers = Markers::new(&self.options)?;
         let is_ours = |marker: &Marker, id: &str| marker.version == ours.version && marker.topic_id == id;
         let found = self.look()?;
         if let (Some((id, _)), Some(marker)) = (&found, markers.newest_visible(&self.name)?)
