@@ -30,18 +30,12 @@ from kappa import col
 from kappa.exceptions import ConfigError, DataError, PlanError, RefusedError
 
 confluent_kafka = pytest.importorskip("confluent_kafka", reason="NOT CHECKED against Apache Kafka: no confluent-kafka")
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, Producer, TopicPartition  # noqa: E402
-from confluent_kafka.admin import (  # noqa: E402
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewTopic,
-    OffsetSpec,
-    ResourceType,
-)
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType  # noqa: E402
+
+from admin import Kafka, Record, row  # noqa: E402
 
 WITHIN = 60.0
+MARKERS = "__kappa_commits"
 SCRIPT = """
 import kappa
 from kappa import col
@@ -63,35 +57,17 @@ if __name__ == "__main__":
 """
 
 
-class Record(NamedTuple):
+class Parsed(NamedTuple):
+    """A record whose key and value are JSON."""
+
     key: Any
     value: Any
     partition: int
     offset: int
 
 
-class Cluster:
-    """An independent reader and writer."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self.config: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 3}
-        self.url = f"kafka://{bootstrap}"
-        self.admin = AdminClient(self.config)
-
-    def create(self, topic: str, partitions: int = 1, **config: str) -> None:
-        made = self.admin.create_topics([NewTopic(topic, partitions, -1, config=config)])
-        made[topic].result(WITHIN)
-        self._wait(lambda: len(self._partitions(topic)) == partitions)
-
-    def delete(self, topic: str) -> None:
-        self.admin.delete_topics([topic])[topic].result(WITHIN)
-        self._wait(lambda: topic not in self.admin.list_topics(timeout=WITHIN).topics)
-
-    def produce(self, topic: str, *values: bytes, partition: int = 0) -> None:
-        producer = Producer(self.config)
-        for value in values:
-            producer.produce(topic, value, partition=partition)
-        assert producer.flush(WITHIN) == 0
+class Topics(Kafka):
+    """What the sink has written, as an independent reader of the broker sees it."""
 
     def has(self, topic: str) -> bool:
         return topic in self.admin.list_topics(timeout=WITHIN).topics
@@ -102,84 +78,28 @@ class Cluster:
         for future in self.admin.incremental_alter_configs([resource]).values():
             future.result(WITHIN)
 
-    def ends(self, topic: str, *, committed: bool) -> dict[int, int]:
-        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in self._partitions(topic)}
-        futures = self.admin.list_offsets(asked, isolation_level=level)
-        return {each.partition: future.result(WITHIN).offset for each, future in futures.items()}
-
-    def read(self, topic: str, level: str = "read_committed", *, settled: bool = True) -> list[Record]:
+    def records(self, topic: str, *, committed: bool = True, settled: bool = True) -> list[Parsed]:
         """All records, once no transaction is open any more: a commit is answered before its markers are written. What can be
         read now, if not `settled`."""
-        if settled:
-            self._wait(lambda: self.ends(topic, committed=True) == self.ends(topic, committed=False))
-        ends = self.ends(topic, committed=not settled)
-        consumer = Consumer({**self.config, "group.id": uuid.uuid4().hex, "isolation.level": level,
-                             "enable.auto.commit": False, "enable.partition.eof": True, "fetch.wait.max.ms": 20})  # fmt: skip
-        found, left = [], {partition for partition, end in ends.items() if end > 0}
-        try:
-            consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
-            stop = time.monotonic() + WITHIN
-            while left:
-                assert time.monotonic() < stop, f"{topic}: {left} do not come to their ends {ends}"
-                for message in consumer.consume(10_000, timeout=0.1):
-                    error, partition = message.error(), message.partition()
-                    if error is None:
-                        parsed = [None if text is None else json.loads(text) for text in (message.key(), message.value())]
-                        found.append(Record(parsed[0], parsed[1], partition, message.offset()))
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        left -= {partition} if message.offset() >= ends[partition] else set()
-                    else:
-                        raise AssertionError(error)
-        finally:
-            consumer.close()
-        return sorted(found, key=lambda each: (each.partition, each.offset))
+        ends = self.stable_ends(topic) if settled else self.ends(topic)
+        return [parsed(each) for each in self.read(topic, committed=committed, until_=ends)]
 
     def marker(self, topic: str) -> dict[str, Any]:
-        return [each for each in self._markers() if each[0] == topic][-1][1]
-
-    def _markers(self) -> list[tuple[str, dict[str, Any]]]:
-        consumer = Consumer({**self.config, "group.id": uuid.uuid4().hex, "enable.partition.eof": True})
-        parts = self._partitions("__kappa_commits")
-        consumer.assign([TopicPartition("__kappa_commits", partition, 0) for partition in parts])
-        found, left = [], set(parts)
-        while left:
-            for message in consumer.consume(10_000, timeout=0.1):
-                if message.error() is None:
-                    found.append((message.key().decode(), json.loads(message.value())))
-                else:
-                    left.discard(message.partition())
-        consumer.close()
+        """The newest marker of a topic."""
+        found: dict[str, Any] = [each.json for each in self.read(MARKERS) if each.key == topic.encode()][-1]
         return found
 
-    def _partitions(self, topic: str) -> list[int]:
-        found = self.admin.list_topics(topic, timeout=WITHIN).topics[topic]
-        return sorted(found.partitions) if all(each.leader >= 0 for each in found.partitions.values()) else []
 
-    @staticmethod
-    def _wait(condition: Callable[[], bool]) -> None:
-        stop = time.monotonic() + WITHIN
-        while not condition():
-            assert time.monotonic() < stop
-            time.sleep(0.02)
-
-
-@pytest.fixture(scope="session")
-def cluster(request: pytest.FixtureRequest) -> Cluster:
-    """A broker: that of KAPPA_TEST_KAFKA (HOST:PORT), or one that the session starts."""
-    bootstrap = os.environ.get("KAPPA_TEST_KAFKA")
-    if bootstrap is None:
-        try:
-            bootstrap = request.getfixturevalue("kafka").bootstrap
-        except pytest.FixtureLookupError:
-            pytest.skip("NOT CHECKED against Apache Kafka: KAPPA_TEST_KAFKA names no broker")
-    return Cluster(bootstrap)
+def parsed(record: Record) -> Parsed:
+    assert record.partition is not None
+    assert record.offset is not None
+    return Parsed(None if record.key is None else json.loads(record.key), record.json, record.partition, record.offset)
 
 
 @pytest.fixture
-def sink(cluster: Cluster, place: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    monkeypatch.setenv("KAPPA_SINK_URL", cluster.url)
-    return cluster
+def sink(kafka: Kafka, place: Path, monkeypatch: pytest.MonkeyPatch) -> Topics:
+    monkeypatch.setenv("KAPPA_SINK_URL", kafka.url)
+    return Topics(kafka.bootstrap, cluster=kafka.cluster)
 
 
 @pytest.fixture
@@ -232,7 +152,7 @@ def days(records: list[dict[str, Any]]) -> Counter[str]:
     return Counter(time.strftime("%Y-%m-%d", time.gmtime(record["at"] / 1000)) for record in records)
 
 
-def folded(records: list[Record], key: str) -> dict[str, Any]:
+def folded(records: list[Parsed], key: str) -> dict[str, Any]:
     """What a reader has who keeps the newest record of each key."""
     newest: dict[str, Any] = {}
     for record in records:
@@ -241,7 +161,7 @@ def folded(records: list[Record], key: str) -> dict[str, Any]:
     return {name: value for name, value in newest.items() if value is not None}
 
 
-def check_rows(found: list[Record], records: list[dict[str, Any]]) -> None:
+def check_rows(found: list[Parsed], records: list[dict[str, Any]]) -> None:
     """Each record exactly once, with its key, and those of one source partition in their order."""
     wanted = Counter((each["id"], each["merchant"], each["amount"]) for each in records if each["amount"] != 0)
     got = Counter((each.value["id"], each.value["merchant"], each.value["amount"]) for each in found)
@@ -254,7 +174,7 @@ def check_rows(found: list[Record], records: list[dict[str, Any]]) -> None:
         last[place] = each.value["off"]
 
 
-def transactions(found: list[Record]) -> list[int]:
+def transactions(found: list[Parsed]) -> list[int]:
     """How many records each committed transaction has put into a topic of one partition: behind each lies its marker."""
     lengths: list[int] = []
     for before, each in zip([None, *found], found, strict=False):
@@ -265,9 +185,9 @@ def transactions(found: list[Record]) -> list[int]:
     return lengths
 
 
-def check_all(cluster: Cluster, rows: str, of_totals: str, records: list[dict[str, Any]]) -> None:
-    check_rows(cluster.read(rows), records)
-    assert folded(cluster.read(of_totals), "merchant") == totals(records)
+def check_all(cluster: Topics, rows: str, of_totals: str, records: list[dict[str, Any]]) -> None:
+    check_rows(cluster.records(rows), records)
+    assert folded(cluster.records(of_totals), "merchant") == totals(records)
     assert {str(row["day"]): row["n"] for row in kappa.read("t.days")} == days(records)
 
 
@@ -346,7 +266,7 @@ def test_in_tests_of_jobs_a_topic_is_a_table() -> None:
 # Results.
 
 
-def test_all_sinks_have_the_same_records(sink: Cluster, sinks: Sinks) -> None:
+def test_all_sinks_have_the_same_records(sink: Topics, sinks: Sinks) -> None:
     records = payments(20_000)
     fill(records)
     sink.create(sinks.rows)
@@ -356,13 +276,13 @@ def test_all_sinks_have_the_same_records(sink: Cluster, sinks: Sinks) -> None:
     started, complete = events(done.stderr, "started")[0], events(done.stderr, "complete")[0]
     assert started["tables"] == [f"kafka:{sinks.rows}", f"kafka:{sinks.totals}", "t.days"]
     counts = {table["table"]: table["rows"] for table in complete["tables"]}
-    assert counts[f"kafka:{sinks.rows}"] == len(sink.read(sinks.rows))
-    assert counts[f"kafka:{sinks.totals}"] == len(sink.read(sinks.totals))
+    assert counts[f"kafka:{sinks.rows}"] == len(sink.records(sinks.rows))
+    assert counts[f"kafka:{sinks.totals}"] == len(sink.records(sinks.totals))
     marker = sink.marker(sinks.rows)
     assert (marker["format"], marker["job"], marker["owner"]) == (1, "sinks", 1)
 
 
-def test_a_checkpoint_is_one_transaction(sink: Cluster, sinks: Sinks) -> None:
+def test_a_checkpoint_is_one_transaction(sink: Topics, sinks: Sinks) -> None:
     """Two workers stage a file each: readers see both or none."""
     records = payments(6_000)
     sink.create(sinks.rows)
@@ -375,7 +295,7 @@ def test_a_checkpoint_is_one_transaction(sink: Cluster, sinks: Sinks) -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=WITHIN)
     check_all(sink, sinks.rows, sinks.totals, records)
-    found = sink.read(sinks.rows)
+    found = sink.records(sinks.rows)
     assert len(transactions(found)) > 3
     assert len(transactions(found)) <= len(events(errors, "checkpoint"))
     assert not middles(found) & set(ends), "a reader of committed records came to the middle of a checkpoint"
@@ -389,12 +309,12 @@ def feed(records: list[dict[str, Any]]) -> None:
         time.sleep(0.02)
 
 
-def middles(found: list[Record]) -> set[int]:
+def middles(found: list[Parsed]) -> set[int]:
     """In a topic of one partition, the offsets that lie between two records of one transaction."""
     return {each.offset for before, each in itertools.pairwise(found) if each.offset == before.offset + 1}
 
 
-def test_only_topics_and_every_type_of_value(sink: Cluster, out: Callable[[str], str]) -> None:
+def test_only_topics_and_every_type_of_value(sink: Topics, out: Callable[[str], str]) -> None:
     kappa.Log().create("typed", partitions=1)
     kappa.Log().append("typed", [
         {"at": 0, "f": 0.1, "d": "12.30", "l": [1, None], "s": {"a": "x\"y", "b": None}, "day": "2026-04-25", "ok": True},
@@ -406,7 +326,7 @@ def test_only_topics_and_every_type_of_value(sink: Cluster, out: Callable[[str],
     job.write(job.read("typed", schema=schema, event_time="at"), to=kappa.KafkaTopic(out("a")))
     report = job.run(mode="reprocess", progress=False)
     assert report.tables == {f"kafka:{out('a')}": 2}
-    first, second = sink.read(out("a"))
+    first, second = sink.records(out("a"))
     assert first.key is None
     assert first.value == {"at": "1970-01-01T00:00:00.000Z", "f": 0.1, "d": 12.3, "l": [1, None],
                            "s": {"a": "x\"y", "b": None}, "day": "2026-04-25", "ok": True}  # fmt: skip
@@ -416,19 +336,19 @@ def test_only_topics_and_every_type_of_value(sink: Cluster, out: Callable[[str],
         job.run(mode="reprocess", progress=False)
 
 
-def test_from_a_topic_to_a_topic(sink: Cluster, out: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_a_topic_to_a_topic(sink: Topics, out: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAPPA_SINK_URL")
     monkeypatch.setenv("KAPPA_LOG_URL", sink.url)
     sink.create(out("in"), 2)
-    sink.produce(out("in"), *[json.dumps({"at": i, "x": i}).encode() for i in range(1000)])
+    sink.produce(out("in"), [row({"at": i, "x": i}, partition=0) for i in range(1000)])
     job = kappa.Job("copy")
     stream = job.read(out("in"), schema={"at": kappa.Timestamp("ms"), "x": kappa.Int64}, event_time="at")
     job.write(stream.select(x=col("x") * 2), to=kappa.KafkaTopic(out("out")))
     job.run(mode="reprocess", progress=False)
-    assert sorted(each.value["x"] for each in sink.read(out("out"))) == [2 * i for i in range(1000)]
+    assert sorted(each.value["x"] for each in sink.records(out("out"))) == [2 * i for i in range(1000)]
 
 
-def test_live_goes_on_where_it_stopped(sink: Cluster, sinks: Sinks) -> None:
+def test_live_goes_on_where_it_stopped(sink: Topics, sinks: Sinks) -> None:
     records = payments(6_000)
     for part in range(3):
         fill(records[part * 2000 : (part + 1) * 2000])
@@ -441,8 +361,8 @@ def test_live_goes_on_where_it_stopped(sink: Cluster, sinks: Sinks) -> None:
     assert sink.marker(sinks.rows)["owner"] == 3
 
 
-def covers(cluster: Cluster, topic: str, records: list[dict[str, Any]]) -> bool:
-    return len(cluster.read(topic, settled=False)) >= sum(each["amount"] != 0 for each in records)
+def covers(cluster: Topics, topic: str, records: list[dict[str, Any]]) -> bool:
+    return len(cluster.records(topic, settled=False)) >= sum(each["amount"] != 0 for each in records)
 
 
 def wait_for(condition: Callable[[], bool], within: float = WITHIN) -> None:
@@ -455,7 +375,7 @@ def wait_for(condition: Callable[[], bool], within: float = WITHIN) -> None:
 # Refusals.
 
 
-def test_what_a_topic_holds_is_not_repeated(sink: Cluster, out: Callable[[str], str], place: Path) -> None:
+def test_what_a_topic_holds_is_not_repeated(sink: Topics, out: Callable[[str], str], place: Path) -> None:
     fill(payments(100))
 
     def job(topic: str, least: int = 0) -> kappa.Job:
@@ -464,7 +384,7 @@ def test_what_a_topic_holds_is_not_repeated(sink: Cluster, out: Callable[[str], 
         return made
 
     job(out("a")).run(mode="reprocess", progress=False)
-    held = sink.read(out("a"))
+    held = sink.records(out("a"))
     with pytest.raises(RefusedError, match="is complete") as refused:
         job(out("a")).run(mode="reprocess", progress=False)
     assert "choose new topics" in str(refused.value)
@@ -481,23 +401,23 @@ def test_what_a_topic_holds_is_not_repeated(sink: Cluster, out: Callable[[str], 
     (place / "checkpoints").rename(place / "elsewhere")
     with pytest.raises(RefusedError, match="are not in"):
         job(out("a")).run(mode="reprocess", progress=False)
-    assert sink.read(out("a")) == held
+    assert sink.records(out("a")) == held
 
 
-def test_records_of_others_are_left_alone(sink: Cluster, out: Callable[[str], str]) -> None:
+def test_records_of_others_are_left_alone(sink: Topics, out: Callable[[str], str]) -> None:
     fill(payments(100))
     sink.create(out("a"))
-    sink.produce(out("a"), b'{"mine": 1}')
+    sink.produce(out("a"), [row({"mine": 1}, partition=0)])
     job = kappa.Job("foreign")
     job.write(stream_of(job), to=kappa.KafkaTopic(out("a")))
     with pytest.raises(RefusedError, match="--force"):
         job.run(mode="reprocess", progress=False)
-    assert len(sink.read(out("a"))) == 1
+    assert len(sink.records(out("a"))) == 1
     job.run(mode="reprocess", force=True, progress=False)
-    assert len(sink.read(out("a"))) == 101
+    assert len(sink.records(out("a"))) == 101
 
 
-def test_a_topic_that_was_made_again_is_another(sink: Cluster, out: Callable[[str], str]) -> None:
+def test_a_topic_that_was_made_again_is_another(sink: Topics, out: Callable[[str], str]) -> None:
     fill(payments(100))
 
     def job(name: str = "remade") -> kappa.Job:
@@ -511,10 +431,10 @@ def test_a_topic_that_was_made_again_is_another(sink: Cluster, out: Callable[[st
     sink.create(out("a"))
     # Nothing is in it, and the marker is of the one that was deleted: a new version begins.
     assert job().run(mode="reprocess", progress=False).read == 100
-    assert len(sink.read(out("a"))) == 100
+    assert len(sink.records(out("a"))) == 100
 
 
-def test_a_version_does_not_go_on_in_a_topic_that_was_made_again(sink: Cluster, sinks: Sinks) -> None:
+def test_a_version_does_not_go_on_in_a_topic_that_was_made_again(sink: Topics, sinks: Sinks) -> None:
     fill(payments(1000))
     assert sinks.run().returncode == 0
     sink.delete(sinks.rows)
@@ -522,11 +442,11 @@ def test_a_version_does_not_go_on_in_a_topic_that_was_made_again(sink: Cluster, 
     again = sinks.run("live")
     assert again.returncode == 3, again.stderr
     assert "topic_recreated" in again.stderr
-    assert sink.read(sinks.rows) == []
+    assert sink.records(sinks.rows) == []
 
 
-def test_a_record_that_does_not_fit_is_not_delivered(sink: Cluster, out: Callable[[str], str]) -> None:
-    sink.create(out("a"), 1, **{"max.message.bytes": "2000"})
+def test_a_record_that_does_not_fit_is_not_delivered(sink: Topics, out: Callable[[str], str]) -> None:
+    sink.create(out("a"), 1, {"max.message.bytes": "2000"})
     kappa.Log().create("payments", partitions=1)
     kappa.Log().append("payments", [{"id": 1, "merchant": "x" * 100, "at": 0}, {"id": 2, "merchant": "y" * 3000, "at": 0}])
     job = kappa.Job("large")
@@ -534,14 +454,14 @@ def test_a_record_that_does_not_fit_is_not_delivered(sink: Cluster, out: Callabl
     with pytest.raises(DataError, match=r"takes at most .*max\.message\.bytes") as error:
         job.run(mode="reprocess", progress=False)
     assert '{"id":2}' in str(error.value)
-    assert sink.read(out("a"), "read_uncommitted") == []
+    assert sink.records(out("a"), committed=False) == []
     sink.limit(out("a"), "max.message.bytes", "20000")
     job.run(mode="reprocess", progress=False)
-    assert [each.value["id"] for each in sink.read(out("a"))] == [1, 2]
+    assert [each.value["id"] for each in sink.records(out("a"))] == [1, 2]
 
 
 @pytest.mark.slow
-def test_of_two_jobs_that_want_a_topic_one_gets_it(sink: Cluster, tmp_path: Path, out: Callable[[str], str]) -> None:
+def test_of_two_jobs_that_want_a_topic_one_gets_it(sink: Topics, tmp_path: Path, out: Callable[[str], str]) -> None:
     records = payments(1000)
     fill(records)
     folders = [tmp_path / name for name in "ab"]
@@ -555,7 +475,7 @@ def test_of_two_jobs_that_want_a_topic_one_gets_it(sink: Cluster, tmp_path: Path
     ends = [(process.communicate(timeout=WITHIN)[1], process.returncode) for process in processes]
     assert sorted(code for _, code in ends)[0] == 0, ends
     assert sorted(code for _, code in ends)[1] in (3, 6), ends
-    check_rows(sink.read(both.rows), records)
+    check_rows(sink.records(both.rows), records)
 
 
 # Crashes.
@@ -567,7 +487,7 @@ POINTS = ["K5", "K6", "K8", "K10", "K11", "K12", "K13", "K14", "K15", "K16", "K1
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak), pytest.param(3, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_a_named_point(sink: Cluster, sinks: Sinks, point: str, seed: int) -> None:
+def test_killed_at_a_named_point(sink: Topics, sinks: Sinks, point: str, seed: int) -> None:
     """Each record exactly once, and who polls meanwhile never sees a part of a checkpoint."""
     chance = random.Random(f"{point}-{seed}")
     records = payments(9_000, seed)
@@ -587,21 +507,21 @@ def test_killed_at_a_named_point(sink: Cluster, sinks: Sinks, point: str, seed: 
         _, more = again.communicate(timeout=WITHIN)
         assert again.returncode == 0, more
     check_all(sink, sinks.rows, sinks.totals, records)
-    found = sink.read(sinks.rows)
+    found = sink.records(sinks.rows)
     confirmed = len(events(errors, "checkpoint")) + len(events(more, "checkpoint"))
     assert len(transactions(found)) <= confirmed + 5, "a checkpoint is in more than one transaction"
     assert not middles(found) & set(ends), "a reader of committed records came to the middle of a checkpoint"
 
 
 @contextlib.contextmanager
-def polled(cluster: Cluster, topic: str) -> Iterator[list[int]]:
+def polled(cluster: Topics, topic: str) -> Iterator[list[int]]:
     """The ends that a reader of committed records sees, again and again."""
     ends: list[int] = []
     over = threading.Event()
 
     def poll() -> None:
         while not over.is_set():
-            ends.append(cluster.ends(topic, committed=True)[0])
+            ends.append(cluster.ends(topic)[0])
             time.sleep(0.002)
 
     thread = threading.Thread(target=poll)
@@ -615,7 +535,7 @@ def polled(cluster: Cluster, topic: str) -> Iterator[list[int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["V3:1", "V3:2", "V2:1", "K21:1", "K21:3"])
-def test_killed_while_topics_are_claimed(sink: Cluster, sinks: Sinks, point: str) -> None:
+def test_killed_while_topics_are_claimed(sink: Topics, sinks: Sinks, point: str) -> None:
     records = payments(2_000)
     fill(records)
     sinks.run(env={"KAPPA_FAILPOINT": point if point.startswith("V") else "V2:1"})
@@ -627,7 +547,7 @@ def test_killed_while_topics_are_claimed(sink: Cluster, sinks: Sinks, point: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.soak), pytest.param(2, marks=pytest.mark.soak)])
-def test_killed_at_any_moment_again_and_again(sink: Cluster, sinks: Sinks, seed: int) -> None:
+def test_killed_at_any_moment_again_and_again(sink: Topics, sinks: Sinks, seed: int) -> None:
     chance = random.Random(seed)
     records = payments(15_000, seed)
     fill(records)
@@ -643,7 +563,7 @@ def test_killed_at_any_moment_again_and_again(sink: Cluster, sinks: Sinks, seed:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["K11", "K12", "K14", "K17"])
-def test_killed_during_recovery_too(sink: Cluster, sinks: Sinks, point: str) -> None:
+def test_killed_during_recovery_too(sink: Topics, sinks: Sinks, point: str) -> None:
     records = payments(5_000)
     fill(records)
     assert sinks.run("reprocess", 2, "1h", env={"KAPPA_FAILPOINT": "K10"}).returncode == -9
@@ -656,7 +576,7 @@ def test_killed_during_recovery_too(sink: Cluster, sinks: Sinks, point: str) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.03, 0.1, 0.2])
-def test_a_process_that_was_taken_over_finds_out(sink: Cluster, sinks: Sinks, moment: float) -> None:
+def test_a_process_that_was_taken_over_finds_out(sink: Topics, sinks: Sinks, moment: float) -> None:
     records = payments(9_000)
     fill(records[:3_000])
     old = sinks.start("live", 2, "10ms")
