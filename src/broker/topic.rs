@@ -12,9 +12,12 @@ use super::client::Client;
 use super::ffi::{self, Failure};
 use super::options::ClientOptions;
 use crate::error::{Error, Result};
+use crate::plan::names::nearest;
 
 /// How long a request may take, retries of the client's included.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Topics that an error lists.
+const SHOWN: usize = 20;
 /// The name under which requests are made that need a group's; nothing is ever committed to it.
 const NO_GROUP: &str = "kappa";
 
@@ -206,10 +209,17 @@ impl TopicClient {
 
     fn with_near_names(&self, error: Error) -> Error {
         let Ok(names) = self.topics() else { return error };
-        let list = if names.is_empty() { "none".to_owned() } else { names.into_iter().take(20).collect::<Vec<_>>().join(", ") };
+        let near = nearest(&self.topic, names.iter().map(String::as_str));
+        let near = near.map_or(String::new(), |near| format!("did you mean {near}? "));
+        let more = names.len().saturating_sub(SHOWN);
+        let list = match names.get(..SHOWN.min(names.len())).unwrap_or_default() {
+            [] => "none".to_owned(),
+            first if more > 0 => format!("{} and {more} more", first.join(", ")),
+            all => all.join(", "),
+        };
         Error::config("unknown_topic", format!("there is no topic {:?}", self.topic))
             .with("bootstrap", self.client.options().bootstrap())
-            .hint(format!("topics there: {list}"))
+            .hint(format!("{near}topics there: {list}"))
     }
 }
 

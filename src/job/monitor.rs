@@ -44,10 +44,11 @@ impl Monitor {
         let began_ms = now_ms();
         // The coordinator tells when a bounded run is at its end; here it is told of a run without one.
         let mut caught_up = self.watched.all().iter().any(|watched| watched.end.is_some());
-        let mut warned = BTreeSet::new();
+        let (mut warned, mut away) = (BTreeSet::new(), BTreeSet::new());
         let mut samples: VecDeque<(Instant, u64)> = VecDeque::from([(instant(), 0)]);
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(PERIOD) {
             let extents = Extents::ask(&self.sources);
+            self.tell_who_is_away(&extents, &mut away);
             self.grow(&extents);
             let watched = self.watched.all();
             self.warn(&watched, &extents, &mut warned);
@@ -60,6 +61,25 @@ impl Monitor {
             if !caught_up && watched.iter().all(|w| w.progress.next.load(Relaxed) >= w.head) {
                 caught_up = true;
                 self.events.tell(Event::CaughtUp { time_ms: now_ms(), head_time_ms: began_ms, at_head: true });
+            }
+        }
+    }
+
+    /// Tells once when a log gives no answer any more, and once when it does again: nothing is behind, and nothing comes.
+    fn tell_who_is_away(&self, extents: &Extents, away: &mut BTreeSet<usize>) {
+        for source in 0..self.sources.len() {
+            let notice = match extents.away.get(&source) {
+                Some(error) if away.insert(source) => Some((
+                    "warning",
+                    format!("the log of topic {} gives no answer, and is waited for: {error}", self.topic(source)),
+                )),
+                None if away.remove(&source) => {
+                    Some(("info", format!("the log of topic {} answers again", self.topic(source))))
+                }
+                _ => None,
+            };
+            if let Some((level, message)) = notice {
+                self.events.tell(Event::Notice { level, message, time_ms: now_ms() });
             }
         }
     }

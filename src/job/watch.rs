@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::prepare::Prepared;
 use crate::checkpoint::manifest::{Manifest, Mode};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::message::Partition;
 use crate::protocol::progress::PartitionProgress;
 use crate::source::{LogSource, PartitionExtent};
@@ -85,7 +85,7 @@ impl WatchList {
             let (head, log_start, began) = (extent.end.0, extent.start.0, (extent.start.0, 0));
             Arc::new(Watched { source, partition, end: None, head, log_start, began, progress })
         };
-        let found: Vec<_> = extents.0.iter().filter(|(key, _)| !known.contains(key)).map(new).collect();
+        let found: Vec<_> = extents.found.iter().filter(|(key, _)| !known.contains(key)).map(new).collect();
         partitions.extend(found.iter().cloned());
         found
     }
@@ -96,23 +96,30 @@ impl WatchList {
     }
 }
 
-/// Where the logs begin and end now, by source and partition; of logs that cannot be asked now there is nothing.
+/// Where the logs begin and end now; of logs that cannot be asked now there is nothing but the reason.
 #[derive(Debug, Default)]
-pub struct Extents(BTreeMap<(usize, Partition), PartitionExtent>);
+pub struct Extents {
+    found: BTreeMap<(usize, Partition), PartitionExtent>,
+    /// By source, why it gives no answer.
+    pub away: BTreeMap<usize, Error>,
+}
 
 impl Extents {
     /// Asks the sources.
     pub fn ask(sources: &[Arc<dyn LogSource>]) -> Self {
-        let extents = sources.iter().enumerate().flat_map(|(source, log)| {
-            let extents = log.partitions().unwrap_or_default();
-            extents.into_iter().map(move |extent| ((source, extent.partition), extent))
-        });
-        Self(extents.collect())
+        let mut extents = Self::default();
+        for (source, log) in sources.iter().enumerate() {
+            match log.partitions() {
+                Ok(found) => extents.found.extend(found.into_iter().map(|extent| ((source, extent.partition), extent))),
+                Err(error) => drop(extents.away.insert(source, error)),
+            }
+        }
+        extents
     }
 
     /// The extent of a partition.
     pub fn of(&self, watched: &Watched) -> Option<&PartitionExtent> {
-        self.0.get(&(watched.source, watched.partition))
+        self.found.get(&(watched.source, watched.partition))
     }
 }
 
@@ -166,7 +173,7 @@ mod tests {
         let extents = |partitions: i32| {
             let one =
                 |partition| ((0, Partition(partition)), PartitionExtent { partition: Partition(partition), ..extent(3, 9) });
-            Extents((0..partitions).map(one).collect())
+            Extents { found: (0..partitions).map(one).collect(), ..Extents::default() }
         };
         assert!(list.grow(&extents(1)).is_empty());
         list.unbound();

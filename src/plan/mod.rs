@@ -25,6 +25,6 @@ pub mod replay;
 pub mod display;
 #[cfg(test)]
 mod json_tests;
-mod names;
+pub mod names;
 #[cfg(test)]
 pub(crate) mod testing;
