@@ -19,6 +19,7 @@ from data import COMPRESSION, PARTITIONS, ROOT, Answer, Kafka, Topic, answer_of,
 from environments import UnavailableError, say
 from measure import Run, last_lines, machine, run
 from report import Row, write
+from visible import TableOutput, TopicOutput
 
 from engines import KAPPA, OTHERS_RAW, PEERS, RAW, Engine, Task  # isort: skip (they need the path that `data` sets)
 import jars  # isort: skip
@@ -44,8 +45,8 @@ class Bench:
     def __init__(self, args: argparse.Namespace, work: Path) -> None:
         self.args, self.work = args, work
         self.rows: list[Row] = []
-        self.live: latency.Latency | None = None
-        self.live_failure = ""
+        self.live: list[latency.Latency] = []
+        self.live_failures: list[str] = []
         self.head = {
             "machine": machine(),
             "start_records": START_RECORDS,
@@ -67,7 +68,7 @@ class Bench:
                 self._own()
                 for engine in self._wanted(PEERS):
                     self._peer(engine)
-                if self._asked("live"):
+                if self._asked(TableOutput.key) or self._asked(TopicOutput.key):
                     self._live()
             finally:
                 if cluster.is_running(1):
@@ -182,21 +183,28 @@ class Bench:
         self._write()
 
     def _live(self) -> None:
-        say(f"kappa live, checkpoints every {latency.INTERVAL}")
-        lines_file, folder = self.work / "live.jsonl", self.work / "live"
+        lines_file = self.work / "live.jsonl"
         make_payments(lines_file, latency.WARM_UP + latency.RATE * self.args.live_seconds)
-        lines = lines_file.read_bytes().splitlines()
-        try:
-            self.live = latency.measure(
-                self.kafka, self.broker, "payments-live", lines, answer_of(lines_file), folder, latency.RATE
-            )
-            say(f"  p50 {self.live.p50_ms:.0f} ms, p99 {self.live.p99_ms:.0f} ms, answer: {self.live.answer}")
-        except Exception as error:
-            self.live_failure = f"{type(error).__name__}: {error}"
-            say(f"  FAILED: {self.live_failure}")
+        lines, expected = lines_file.read_bytes().splitlines(), answer_of(lines_file)
+        folder = self.work / TableOutput.key
+        outputs = [
+            (TableOutput, lambda: TableOutput(folder, expected)),
+            (TopicOutput, lambda: TopicOutput(self.kafka, "payments-copied", len(lines))),
+        ]
+        for kind, output in outputs:
+            if not self._asked(kind.key):
+                continue
+            say(f"kappa live to {kind.where}, checkpoints every {kind.interval}")
+            try:
+                found = latency.measure(self.kafka, self.broker, output(), lines, self.work / kind.key, latency.RATE)
+                self.live.append(found)
+                say(f"  p50 {found.p50_ms:.0f} ms, p99 {found.p99_ms:.0f} ms, answer: {found.answer}")
+            except Exception as error:
+                self.live_failures.append(f"to {kind.where}: {type(error).__name__}: {error}")
+                say(f"  FAILED: {self.live_failures[-1]}")
 
     def _write(self) -> None:
-        self.text = write(PLACE, self.head, self.rows, self.live, self.live_failure)
+        self.text = write(PLACE, self.head, self.rows, self.live, self.live_failures)
 
 
 def _worst(before: str, found: Answer | None, expected: Answer) -> str:

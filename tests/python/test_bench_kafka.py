@@ -19,9 +19,10 @@ sys.path.append(str(HARNESS))
 
 from data import verdict  # noqa: E402
 from engines import FLINK_ROW, folded  # noqa: E402
-from latency import delays  # noqa: E402
+from latency import Latency, delays  # noqa: E402
 from measure import Run  # noqa: E402
 from report import Row, goals  # noqa: E402
+from visible import Copies  # noqa: E402
 
 SUPERVISE = [sys.executable, "-I", str(HARNESS / "supervise.py")]
 BUSY_ORPHAN = """
@@ -120,8 +121,12 @@ def test_changes_are_folded_and_compared():
     assert verdict({date(2026, 3, 1): 6, date(2026, 3, 2): 1}, found).startswith("WRONG on 1 of 2 days")
 
 
+def ran(seconds: float) -> Run:
+    return Run(0, seconds, 1.0, 1.0, 1, 0.0, "", "")
+
+
 def row(key: str, seconds: list[float], answer: str = "exact", **more) -> Row:
-    runs = [Run(0, each, 1.0, 1.0, 1, 0.0, "", "") for each in seconds]
+    runs = [ran(each) for each in seconds]
     return Row(key, key, "1", 2, records=1_000_100, start_seconds=1.0, start_records=100, runs=runs, answer=answer, **more)
 
 
@@ -141,10 +146,28 @@ def test_goals_compare_with_the_fastest_peer_whose_answer_is_right():
         row("flink_sql_no_split", [20.0], "WRONG on 1 of 2 days"),
         row("flink_datastream", [20.0], failure="no Java"),
     ]
-    found = {goal.what: (goal.found, goal.reached) for goal in goals(rows, None)}
-    assert list(found.values()) == [("0.50", True), ("10.00", True), ("–", None), ("9.1%", False), ("–", None)]
+    live = [latency(1_501.0), latency(900.0), latency(900.0, "WRONG: 5 of 6 records")]
+    found = [(goal.found, goal.reached) for goal in goals(rows, live)]
+    assert found[:4] == [("0.50", True), ("10.00", True), ("–", None), ("9.1%", False)]
+    assert found[4:] == [("1501 ms", False), ("900 ms", True), ("–", None)]
+
+
+def latency(p99_ms: float, answer: str = "exact") -> Latency:
+    return Latency("live", "the table", "1s", 1_500.0, 6, 1.0, 6.0, 100.0, p99_ms, p99_ms, looks=1, answer=answer, run=ran(1.0))
+
+
+def test_copies_come_once_and_in_order():
+    def answer(*places: tuple[int, int]) -> str:
+        copies = Copies(3)
+        copies.take({"partition": partition, "offset": offset} for partition, offset in places)
+        return copies.answer()
+
+    assert answer((0, 0), (1, 0), (0, 1)) == "exact"
+    assert answer((0, 0), (0, 1)) == "WRONG: 2 of 3 records"
+    assert answer((0, 0), (0, 0), (1, 0), (0, 1)) == "WRONG: partition 0: offset 0 came where 1 was next"
+    assert answer((0, 0), (1, 0), (0, 2)) == "WRONG: partition 0: offset 2 came where 1 was next"
 
 
 def test_a_run_that_is_mostly_start_gives_no_verdict():
-    found = goals([row("kappa_10s", [5.0]), row("flink_sql", [1.9])], None)[1]
+    found = goals([row("kappa_10s", [5.0]), row("flink_sql", [1.9])], [])[1]
     assert (found.found, found.reached) == ("0.47, on too few records", None)
