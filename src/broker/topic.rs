@@ -140,15 +140,12 @@ impl TopicClient {
         Ok(starts.into_iter().map(extent).collect())
     }
 
-    /// For each partition the first offset whose record has this timestamp (milliseconds since 1970 UTC) or a later one.
-    /// `None` if there is no such record.
-    pub fn offset_at(&self, partition: i32, timestamp: i64) -> Result<Option<i64>> {
+    /// For each partition the first offset whose record has this timestamp (milliseconds since 1970 UTC) or a later one, if
+    /// there is such a record.
+    pub fn offsets_at(&self, partitions: &[i32], timestamp: i64) -> Result<BTreeMap<i32, i64>> {
         // Negative numbers mean other things to the protocol.
-        let found = self.offsets(std::iter::once((partition, Offset::Offset(timestamp.max(0)))))?;
-        Ok(found.elements().first().and_then(|element| match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        }))
+        let timestamp = Offset::Offset(timestamp.max(0));
+        Ok(numbered(&self.offsets(partitions.iter().map(|partition| (*partition, timestamp)))?))
     }
 
     /// What a consumer group has committed, for the partitions for which it has.
@@ -164,10 +161,7 @@ impl TopicClient {
             check(&found)?;
             Ok(found)
         })?;
-        let offset = |(partition, offset): (i32, Offset)| {
-            if let Offset::Offset(offset) = offset { Some((partition, offset)) } else { None }
-        };
-        Ok(found.elements().iter().map(|element| (element.partition(), element.offset())).filter_map(offset).collect())
+        Ok(numbered(&found))
     }
 
     fn offsets(&self, wanted: impl Iterator<Item = (i32, Offset)>) -> Result<TopicPartitionList> {
@@ -221,6 +215,12 @@ impl TopicClient {
             .with("bootstrap", self.client.options().bootstrap())
             .hint(format!("{near}topics there: {list}"))
     }
+}
+
+/// The offsets of a list that are numbers.
+fn numbered(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
+    let number = |(partition, offset)| if let Offset::Offset(offset) = offset { Some((partition, offset)) } else { None };
+    list.elements().iter().map(|element| (element.partition(), element.offset())).filter_map(number).collect()
 }
 
 /// The first error of a single partition.

@@ -26,19 +26,23 @@ pub fn new_domain(
     allow_gaps: bool,
 ) -> Result<SourceState> {
     let topic = &spec.read.topic;
+    if matches!(until, Some(Position::Earliest | Position::Group(_))) {
+        return Err(Error::config("invalid_position", "--until takes no such position")
+            .hint("use --until head, a time such as 2026-04-25T00:00:00Z, or PARTITION:OFFSET,…"));
+    }
     let extents = source.partitions()?;
-    let committed = if let Position::Group(group) = from { committed(topic, source, group)? } else { BTreeMap::new() };
+    let begins = offsets_of(topic, source, from, MARGIN_MS)?;
+    let ends = until.map(|until| offsets_of(topic, source, until, 0)).transpose()?.unwrap_or_default();
     let mut partitions = BTreeMap::new();
     for extent in &extents {
+        let begin = begins.get(&extent.partition).copied().unwrap_or(extent.start);
         let asked = match from {
-            Position::Earliest => extent.start,
+            Position::Earliest | Position::Offsets(_) | Position::Group(_) => begin,
             Position::Head => extent.end,
-            Position::Time(time) => begin_at(topic, source, extent, *time, allow_gaps)?,
-            Position::Offsets(offsets) => offsets.get(&extent.partition).copied().unwrap_or(extent.start),
-            Position::Group(_) => committed.get(&extent.partition).copied().unwrap_or(extent.start),
+            Position::Time(time) => begin_at(topic, extent, begin, *time, allow_gaps)?,
         };
         let (start, lost) = within(topic, extent, asked, allow_gaps)?;
-        let end = until.map(|until| end_of(source, extent, until)).transpose()?.map(|end| end.max(start));
+        let end = until.map(|_| ends.get(&extent.partition).map_or(extent.end, |end| (*end).min(extent.end)).max(start));
         let state = PartitionState { end, lost, ..PartitionState::beginning(start) };
         partitions.insert(extent.partition.0, state);
     }
@@ -53,6 +57,16 @@ pub fn new_domain(
     Ok(SourceState { topic: topic.clone(), topic_id, floor_ms, complete_from_ms: floor_ms, partitions })
 }
 
+/// The offsets that a position names or that have to be asked for: of all partitions at once. A time less the margin.
+fn offsets_of(topic: &str, source: &dyn LogSource, position: &Position, margin_ms: i64) -> Result<BTreeMap<Partition, Offset>> {
+    match position {
+        Position::Earliest | Position::Head => Ok(BTreeMap::new()),
+        Position::Time(time) => source.offsets_at(time.saturating_sub(margin_ms)),
+        Position::Offsets(offsets) => Ok(offsets.clone()),
+        Position::Group(group) => committed(topic, source, group),
+    }
+}
+
 /// Where a consumer group is.
 fn committed(topic: &str, source: &dyn LogSource, group: &str) -> Result<BTreeMap<Partition, Offset>> {
     let committed = source.committed(group)?;
@@ -64,8 +78,7 @@ fn committed(topic: &str, source: &dyn LogSource, group: &str) -> Result<BTreeMa
 }
 
 /// The offset for a start time, less the margin. Records with later timestamps that were deleted would be missing.
-fn begin_at(topic: &str, source: &dyn LogSource, extent: &PartitionExtent, time: i64, allow_gaps: bool) -> Result<Offset> {
-    let at = source.offset_at(extent.partition, time.saturating_sub(MARGIN_MS))?;
+fn begin_at(topic: &str, extent: &PartitionExtent, at: Offset, time: i64, allow_gaps: bool) -> Result<Offset> {
     if at > extent.start || extent.start == Offset(0) || allow_gaps {
         return Ok(at.max(extent.start));
     }
@@ -91,16 +104,6 @@ fn within(topic: &str, extent: &PartitionExtent, asked: Offset, allow_gaps: bool
         "name an offset that is there, or --from earliest"
     };
     Err(Error::refused("offset_out_of_range", message).with("topic", topic).hint(hint))
-}
-
-fn end_of(source: &dyn LogSource, extent: &PartitionExtent, until: &Position) -> Result<Offset> {
-    match until {
-        Position::Head => Ok(extent.end),
-        Position::Time(time) => Ok(source.offset_at(extent.partition, *time)?.min(extent.end)),
-        Position::Offsets(offsets) => Ok(offsets.get(&extent.partition).map_or(extent.end, |end| (*end).min(extent.end))),
-        Position::Earliest | Position::Group(_) => Err(Error::config("invalid_position", "--until takes no such position")
-            .hint("use --until head, a time such as 2026-04-25T00:00:00Z, or PARTITION:OFFSET,…")),
-    }
 }
 
 /// Goes on with a stored domain over the topic as it is now. It must be the same topic; with `allow_gaps` positions whose

@@ -112,15 +112,30 @@ impl Prepared {
             self.replace_tables(all, replaced)?;
             failpoint::hit("V1");
         }
+        let topics = self.claim_topics(last, force)?;
         let make = |create: &CreateTable| self.make_table(create, &last.manifest.version);
         let end = |(target, wanted): (&Target, &Option<(CreateTable, Option<CreateTable>)>)| match (target, wanted) {
-            (Target::Topic(topic), _) => Ok(OutputEnd::Topic(claim(topic, last, force)?)),
+            (Target::Topic(topic), _) => {
+                let own = topics.get(topic.name()).ok_or_else(|| Error::internal("a topic that nobody claimed"))?;
+                Ok(OutputEnd::Topic(own.clone()))
+            }
             (_, Some((rows, letters))) => {
                 Ok(OutputEnd::Table(Box::new((make(rows)?, letters.as_ref().map(make).transpose()?))))
             }
             _ => Err(Error::internal("a table that nobody wants")),
         };
         self.targets.iter().zip(&wanted).map(end).collect()
+    }
+
+    /// Makes the topics the version's, by name. In the order of their names: of two jobs that want the same topics, the one
+    /// that gets the first gets all.
+    fn claim_topics(&self, last: &Sealed, force: bool) -> Result<BTreeMap<&str, OwnTopic>> {
+        let topics = self.targets.iter().filter_map(|target| match target {
+            Target::Topic(topic) => Some((topic.name(), topic)),
+            Target::Table(_) => None,
+        });
+        let topics: BTreeMap<&str, &Topic> = topics.collect();
+        topics.into_iter().map(|(name, topic)| Ok((name, claim(topic, last, force)?))).collect()
     }
 
     /// The table of an output, and that of its dead letters if anything can go there.

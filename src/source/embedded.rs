@@ -45,8 +45,8 @@ impl LogSource for EmbeddedSource {
         self.topic.partitions().map(one).collect()
     }
 
-    fn offset_at(&self, partition: Partition, timestamp: i64) -> Result<Offset> {
-        self.topic.offset_at(partition, timestamp)
+    fn offsets_at(&self, timestamp: i64) -> Result<BTreeMap<Partition, Offset>> {
+        self.topic.partitions().map(|partition| Ok((partition, self.topic.offset_at(partition, timestamp)?))).collect()
     }
 
     fn verify(&self) -> Result<()> {
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(source.topic_id(), topic.id().to_string());
         let partitions = source.partitions().unwrap();
         assert_eq!((partitions[0].end, partitions[1].end, partitions[1].start), (Offset(0), Offset(50), Offset(0)));
-        assert_eq!(source.offset_at(Partition(1), 1_007).unwrap(), Offset(7));
+        assert_eq!(source.offsets_at(1_007).unwrap()[&Partition(1)], Offset(7));
         let mut reader = source.open(Partition(1), Offset(7), None).unwrap();
         let mut block = RecordBlock::default();
         reader.poll(&mut block, 1 << 20, Some(Offset(12))).unwrap();

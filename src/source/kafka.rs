@@ -14,6 +14,8 @@ pub struct KafkaSource {
     topic: TopicClient,
     id: String,
     partitions: usize,
+    /// Where the partitions began and ended when that was last asked.
+    known: Mutex<BTreeMap<i32, Extent>>,
     /// Clients that read, made when they are needed. Each has a thread of its own for each broker: as many of them as
     /// there are workers keep the workers busy.
     consumers: Mutex<Vec<Option<Arc<Consumer>>>>,
@@ -28,7 +30,8 @@ impl KafkaSource {
         let (id, partitions) = topic.describe()?;
         let clients = threads.clamp(1, partitions.len().max(1));
         let consumers = Mutex::new((0..clients).map(|_| None).collect());
-        Ok(Self { options, topic, id, partitions: partitions.len(), consumers, publisher: Mutex::new(None) })
+        let known = Mutex::default();
+        Ok(Self { options, topic, id, partitions: partitions.len(), known, consumers, publisher: Mutex::default() })
     }
 
     fn consumer(&self, partition: Partition) -> Result<Arc<Consumer>> {
@@ -55,11 +58,28 @@ impl KafkaSource {
             .hint("its offsets mean other records now: reprocess it into a new table"))
     }
 
-    fn extent(&self, partition: Partition) -> Result<Extent> {
-        let extents = self.topic.extents(&[partition.0])?;
-        extents.get(&partition.0).copied().ok_or_else(|| {
-            Error::refused("partition_gone", format!("topic {} has no partition {partition}", self.topic.topic()))
-        })
+    fn extents(&self) -> Result<BTreeMap<i32, Extent>> {
+        let extents = self.topic.extents(&self.current()?)?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&extents);
+        Ok(extents)
+    }
+
+    /// Whether an offset can be read. Where it could a moment ago the cluster is not asked: of a thousand partitions that
+    /// would be as many requests, and reading tells when an offset is gone.
+    fn check(&self, partition: Partition, at: i64) -> Result<()> {
+        let holds = |extent: &Extent| extent.start <= at && at <= extent.end;
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&partition.0).is_some_and(holds) {
+            return Ok(());
+        }
+        let topic = self.topic.topic();
+        match self.extents()?.get(&partition.0) {
+            None => Err(Error::refused("partition_gone", format!("topic {topic} has no partition {partition}"))),
+            Some(extent) if holds(extent) => Ok(()),
+            Some(Extent { start, end }) => {
+                let message = format!("topic {topic} holds offsets {start} to {end}, not {at}");
+                Err(Error::refused("offset_out_of_range", message).with("partition", partition))
+            }
+        }
     }
 }
 
@@ -69,20 +89,24 @@ impl LogSource for KafkaSource {
     }
 
     fn partitions(&self) -> Result<Vec<PartitionExtent>> {
-        let extents = self.topic.extents(&self.current()?)?;
         let extent = |(partition, extent): (i32, Extent)| PartitionExtent {
             partition: Partition(partition),
             start: Offset(extent.start),
             end: Offset(extent.end),
             bytes: 0,
         };
-        Ok(extents.into_iter().map(extent).collect())
+        Ok(self.extents()?.into_iter().map(extent).collect())
     }
 
-    fn offset_at(&self, partition: Partition, timestamp: i64) -> Result<Offset> {
-        // The end first: what is written between the two questions lies behind it.
-        let end = self.extent(partition)?.end;
-        Ok(Offset(self.topic.offset_at(partition.0, timestamp)?.unwrap_or(end)))
+    fn offsets_at(&self, timestamp: i64) -> Result<BTreeMap<Partition, Offset>> {
+        // The ends first: what is written between the two questions lies behind them.
+        let ends = self.extents()?;
+        let partitions: Vec<i32> = ends.keys().copied().collect();
+        let found = self.topic.offsets_at(&partitions, timestamp)?;
+        let offset = |(partition, extent): (i32, Extent)| {
+            (Partition(partition), Offset(found.get(&partition).copied().unwrap_or(extent.end)))
+        };
+        Ok(ends.into_iter().map(offset).collect())
     }
 
     fn verify(&self) -> Result<()> {
@@ -112,11 +136,7 @@ impl LogSource for KafkaSource {
     }
 
     fn open(&self, partition: Partition, at: Offset, leader_epoch: Option<i32>) -> Result<Box<dyn PartitionReader>> {
-        let extent = self.extent(partition)?;
-        if at.0 < extent.start || at.0 > extent.end {
-            let message = format!("topic {} holds offsets {} to {}, not {at}", self.topic.topic(), extent.start, extent.end);
-            return Err(Error::refused("offset_out_of_range", message).with("partition", partition));
-        }
+        self.check(partition, at.0)?;
         Ok(Box::new(self.consumer(partition)?.feed(self.topic.topic(), partition.0, at.0, leader_epoch)?))
     }
 }

@@ -43,8 +43,9 @@ pub trait LogSource: Send + Sync {
     /// Its partitions, with the offsets at which they start and end now.
     fn partitions(&self) -> Result<Vec<PartitionExtent>>;
 
-    /// The first offset whose record has this timestamp (milliseconds since 1970 UTC) or a later one; the end if none.
-    fn offset_at(&self, partition: Partition, timestamp: i64) -> Result<Offset>;
+    /// In each partition the first offset whose record has this timestamp (milliseconds since 1970 UTC) or a later one; the
+    /// end if none.
+    fn offsets_at(&self, timestamp: i64) -> Result<BTreeMap<Partition, Offset>>;
 
     /// Whether this is still the topic that was opened. Asked before every checkpoint becomes durable: what was read from
     /// another topic of the same name must not get into one.
