@@ -291,7 +291,7 @@ AS_KAPPA = {
     "isolation.level": "read_committed",
     "check.crcs": "true",
     "queued.min.messages": "1000000",
-    "queued.max.messages.kbytes": "16384",
+    "queued.max.messages.kbytes": "4096",
     "fetch.queue.backoff.ms": "5",
     "fetch.wait.max.ms": "100",
 }

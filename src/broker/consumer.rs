@@ -17,7 +17,7 @@ use crate::message::{self, RecordBlock, RecordRef, Span, varint};
 use crate::time::instant;
 
 /// Bytes of records that wait in the queues of all partitions of a client.
-const QUEUED_BYTES: usize = 32 << 20;
+const QUEUED_BYTES: usize = 8 << 20;
 /// Bytes that make a block worth the work that each one costs.
 const ENOUGH: usize = 256 << 10;
 /// How long fewer are kept back.
@@ -36,6 +36,7 @@ pub struct Feed {
     consumer: Arc<Consumer>,
     topic: String,
     partition: i32,
+    headers: bool,
     /// The position after what has come.
     next: i64,
     /// The position after what was handed out.
@@ -96,8 +97,16 @@ impl Consumer {
     }
 
     /// Begins to read a partition at an offset.
-    /// `leader_epoch` is that of the record before `at`: if the log was cut there since, reading fails.
-    pub fn feed(self: &Arc<Self>, topic: &str, partition: i32, at: i64, leader_epoch: Option<i32>) -> Result<Feed> {
+    /// `leader_epoch` is that of the record before `at`: if the log was cut there since, reading fails. Headers are left out
+    /// where they are not asked for: librdkafka takes as long for those of a record as for all the rest of it.
+    pub fn feed(
+        self: &Arc<Self>,
+        topic: &str,
+        partition: i32,
+        at: i64,
+        leader_epoch: Option<i32>,
+        headers: bool,
+    ) -> Result<Feed> {
         let failed = |what: String| Error::new(ErrorKind::Unavailable, "kafka", format!("begin to read topic {topic}: {what}"));
         let queue = Queue::of_partition(self.client.native(), topic, partition)
             .ok_or_else(|| failed("the partition has no queue".to_owned()))?;
@@ -111,6 +120,7 @@ impl Consumer {
             consumer: self.clone(),
             topic: topic.to_owned(),
             partition,
+            headers,
             next: at,
             given: at,
             gathered: RecordBlock::default(),
@@ -158,6 +168,7 @@ impl Feed {
         }
         let mut failure = None;
         if self.held.is_none() && self.gathered.data.len() < max_bytes {
+            let with_headers = self.headers;
             let (next, held, block, at_end) = (&mut self.next, &mut self.held, &mut self.gathered, &mut self.at_end);
             let mut take = |message: &Message<'_>| {
                 if let Some(found) = message.failure() {
@@ -174,12 +185,12 @@ impl Feed {
                 let of_another = !block.is_empty() && block.leader_epoch != epoch;
                 if of_another || until.is_some_and(|until| offset >= until) {
                     let mut record = RecordBlock { partition: block.partition, ..RecordBlock::default() };
-                    append(&mut record, message);
+                    append(&mut record, message, with_headers);
                     record.leader_epoch = epoch;
                     *held = Some(Held { record, offset });
                     return false;
                 }
-                append(block, message);
+                append(block, message, with_headers);
                 block.leader_epoch = epoch;
                 *next = offset + 1;
                 block.data.len() < max_bytes
@@ -224,10 +235,10 @@ impl Feed {
 }
 
 /// Copies a record into a block.
-fn append(block: &mut RecordBlock, message: &Message<'_>) {
+fn append(block: &mut RecordBlock, message: &Message<'_>, with_headers: bool) {
     let key = put(&mut block.data, message.key());
     let value = put(&mut block.data, message.payload());
-    let headers = put_headers(&mut block.data, message);
+    let headers = if with_headers { put_headers(&mut block.data, message) } else { Span::NULL };
     block.records.push(RecordRef { offset: message.offset(), timestamp: message.timestamp(), key, value, headers });
 }
 

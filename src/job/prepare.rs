@@ -9,12 +9,12 @@ use crate::broker::ClientOptions;
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::plan::fingerprint::fingerprint;
-use crate::plan::logical::{JobPlan, Output};
+use crate::plan::logical::{JobPlan, MetadataKind, Output};
 use crate::plan::lower::Lowered;
 use crate::protocol::version::TOPIC_SCHEME;
 use crate::sink::dead_letter;
 use crate::sink::kafka::Topic;
-use crate::source::LogSource;
+use crate::source::{self, LogSource, Reading};
 use crate::table::{Catalog, TableName};
 
 /// Where an output goes.
@@ -75,7 +75,10 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
     let sources = lowered
         .sources
         .iter()
-        .map(|spec| crate::source::open(&spec.read.topic, settings, options.threads()))
+        .map(|spec| {
+            let headers = spec.read.metadata.iter().any(|column| column.kind == MetadataKind::Headers);
+            source::open(&spec.read.topic, settings, Reading { threads: options.threads(), headers })
+        })
         .collect::<Result<_>>()?;
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
     Ok(Prepared { plan, lowered, catalog, sources, targets, fingerprint, checkpoints })

@@ -91,4 +91,20 @@ mod tests {
         assert_eq!(index.key(3), b"ab");
         assert_eq!((index.find(7, b"b"), index.find(8, b"b"), index.len()), (Some(2), None, 4));
     }
+
+    #[test]
+    fn keys_of_every_length_that_differ_in_one_byte_are_different() {
+        let mut index = KeyIndex::default();
+        let mut keys = Vec::new();
+        for length in 0..40 {
+            keys.push(vec![0; length]);
+            keys.extend((0..length).map(|at| (0..length).map(|i| u8::from(i == at)).collect::<Vec<_>>()));
+        }
+        for round in 0..2 {
+            for (id, key) in keys.iter().enumerate() {
+                assert_eq!(index.intern(7, key), (id as u32, round == 0), "{key:?}");
+                assert_eq!(index.key(id as u32), key);
+            }
+        }
+    }
 }

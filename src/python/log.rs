@@ -26,7 +26,7 @@ type Record<'py> =
 #[pyfunction]
 pub fn extents(py: Python<'_>, settings: &Settings, topic: &str) -> PyResult<Vec<(i32, i64, i64)>> {
     let settings = settings.0.clone();
-    let partitions = detached(py, || source::open(topic, &settings, 1)?.partitions())?;
+    let partitions = detached(py, || source::open(topic, &settings, source::Reading::default())?.partitions())?;
     Ok(partitions.iter().map(|extent| (extent.partition.0, extent.start.0, extent.end.0)).collect())
 }
 

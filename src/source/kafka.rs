@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{LogSource, PartitionExtent, PartitionReader};
+use super::{LogSource, PartitionExtent, PartitionReader, Reading};
 use crate::broker::{ClientOptions, Consumer, Extent, Feed, TopicClient};
 use crate::error::{Error, Result};
 use crate::message::{Offset, Partition, RecordBlock};
@@ -13,6 +13,7 @@ pub struct KafkaSource {
     options: ClientOptions,
     topic: TopicClient,
     id: String,
+    reading: Reading,
     partitions: usize,
     /// Where the partitions began and ended when that was last asked.
     known: Mutex<BTreeMap<i32, Extent>>,
@@ -24,14 +25,14 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// The topic of this name. It will be read by `threads` workers. The error for an unknown one names those there are.
-    pub fn open(options: ClientOptions, topic: &str, threads: usize) -> Result<Self> {
+    /// The topic of this name. The error for an unknown one names those there are.
+    pub fn open(options: ClientOptions, topic: &str, reading: Reading) -> Result<Self> {
         let topic = TopicClient::new(&options, topic)?;
         let (id, partitions) = topic.describe()?;
-        let clients = threads.clamp(1, partitions.len().max(1));
+        let clients = reading.threads.clamp(1, partitions.len().max(1));
         let consumers = Mutex::new((0..clients).map(|_| None).collect());
         let known = Mutex::default();
-        Ok(Self { options, topic, id, partitions: partitions.len(), known, consumers, publisher: Mutex::default() })
+        Ok(Self { options, topic, id, reading, partitions: partitions.len(), known, consumers, publisher: Mutex::default() })
     }
 
     fn consumer(&self, partition: Partition) -> Result<Arc<Consumer>> {
@@ -137,7 +138,8 @@ impl LogSource for KafkaSource {
 
     fn open(&self, partition: Partition, at: Offset, leader_epoch: Option<i32>) -> Result<Box<dyn PartitionReader>> {
         self.check(partition, at.0)?;
-        Ok(Box::new(self.consumer(partition)?.feed(self.topic.topic(), partition.0, at.0, leader_epoch)?))
+        let (topic, headers) = (self.topic.topic(), self.reading.headers);
+        Ok(Box::new(self.consumer(partition)?.feed(topic, partition.0, at.0, leader_epoch, headers)?))
     }
 }
 

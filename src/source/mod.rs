@@ -12,14 +12,23 @@ use crate::error::Result;
 use crate::log::LogDir;
 use crate::message::{Offset, Partition, RecordBlock};
 
-/// Opens a topic of the log of the settings, to be read by so many threads.
+/// How a topic is going to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// By so many threads; at least one.
+    pub threads: usize,
+    /// With the records' headers.
+    pub headers: bool,
+}
+
+/// Opens a topic of the log of the settings.
 ///
 /// # Errors
 /// A `ConfigError` for a topic that is not there, naming those that are.
-pub fn open(topic: &str, settings: &Settings, threads: usize) -> Result<Arc<dyn LogSource>> {
+pub fn open(topic: &str, settings: &Settings, reading: Reading) -> Result<Arc<dyn LogSource>> {
     if settings.log_url.starts_with(Settings::KAFKA_SCHEME) {
         let options = ClientOptions::new(&settings.log_url, &settings.kafka)?;
-        return Ok(Arc::new(kafka::KafkaSource::open(options, topic, threads)?));
+        return Ok(Arc::new(kafka::KafkaSource::open(options, topic, reading)?));
     }
     let root = Settings::directory("log.url", &settings.log_url)?;
     Ok(Arc::new(embedded::EmbeddedSource::open(root, topic)?))

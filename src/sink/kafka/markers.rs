@@ -70,7 +70,7 @@ impl Markers {
         let started = instant();
         let scan = |committed: bool, end: i64, patience: Duration| -> Result<Seen> {
             let consumer = Consumer::isolated(&self.options, 1, committed)?;
-            let mut feed = consumer.feed(MARKER_TOPIC, partition, extent.start, None)?;
+            let mut feed = consumer.feed(MARKER_TOPIC, partition, extent.start, None, false)?;
             let (mut block, mut seen) = (RecordBlock::default(), Seen::default());
             while block.next_offset.0 < end && started.elapsed() < patience {
                 feed.poll(&mut block, BLOCK, None)?;
