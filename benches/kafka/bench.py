@@ -184,7 +184,7 @@ class Bench:
 
     def _live(self) -> None:
         lines_file = self.work / "live.jsonl"
-        make_payments(lines_file, latency.WARM_UP + latency.RATE * self.args.live_seconds)
+        make_payments(lines_file, latency.FIRST + latency.RATE * (latency.WARM_UP_SECONDS + self.args.live_seconds))
         lines, expected = lines_file.read_bytes().splitlines(), answer_of(lines_file)
         folder = self.work / TableOutput.key
         outputs = [

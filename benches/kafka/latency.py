@@ -21,8 +21,10 @@ RATE = 10_000
 TICK_SECONDS = 0.01
 POLL_SECONDS = 0.005
 PATIENCE_SECONDS = 60.0
-WARM_UP = 1_000
-"""Records before the clock runs: kappa has started, and made its output, when they are there."""
+FIRST = 1_000
+"""Records before all others: kappa has started, and made its output, when they are there."""
+WARM_UP_SECONDS = 20
+"""Then records come at the rate for so long before they count: the broker's code is compiled when it is used."""
 
 Sent = tuple[int, int, float]
 """A batch: its partition, the offset behind it, and when it was handed to the producer."""
@@ -112,16 +114,17 @@ def measure(kafka: Kafka, broker: int, output: Output, lines: list[bytes], folde
     words += ["--checkpoint-interval", output.interval, "--json", "--log-format", "json"]
     limit = PATIENCE_SECONDS * 3 + len(lines) / rate
     with Supervised(words, folder, broker, limit, {"KAPPA_LOG_URL": f"kafka://{kafka.bootstrap}"}) as running:
-        source.send(WARM_UP)
+        source.send(FIRST)
         _watch(output, running, dict(source.ends))
         source.sent.clear()
-        say(f"  {len(lines) - WARM_UP:,} records at {rate:,} a second")
+        say(f"  {len(lines) - FIRST:,} records at {rate:,} a second, those of the first {WARM_UP_SECONDS} s do not count")
         began = time.monotonic()
-        writer = threading.Thread(target=source.send_evenly, args=(len(lines) - WARM_UP, rate), daemon=True)
+        writer = threading.Thread(target=source.send_evenly, args=(len(lines) - FIRST, rate), daemon=True)
         writer.start()
         seen = _watch(output, running, {p: len(lines) // PARTITIONS for p in range(PARTITIONS)}, len(lines) / rate)
         writer.join()
-        seconds = max(when for _, _, when in source.sent) - began
+        counted = [each for each in source.sent if each[2] >= began + WARM_UP_SECONDS]
+        seconds = max(when for _, _, when in counted) - counted[0][2]
         ends = source.close()
         running.ask_to_end()
         run = running.wait()
@@ -131,9 +134,9 @@ def measure(kafka: Kafka, broker: int, output: Output, lines: list[bytes], folde
         raise engines.UnusableError(f"{topic} ends at {kafka.ends(topic)}, written were {ends}")
     answer = output.answer()
     output.close()
-    ordered = sorted(1e3 * delay for delay in delays(source.sent, seen))
+    ordered = sorted(1e3 * delay for delay in delays(counted, seen))
     shares = (percentile(ordered, 0.5), percentile(ordered, 0.99), ordered[-1])
-    count = len(lines) - WARM_UP
+    count = len(lines) - FIRST - WARM_UP_SECONDS * rate
     about = (output.key, output.where, output.interval, output.limit_ms)
     return Latency(*about, count, seconds, count / seconds, *shares, looks=len(seen), answer=answer, run=run)
 

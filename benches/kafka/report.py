@@ -161,7 +161,7 @@ def live_text(live: list[Latency], failures: list[str]) -> str:
     for each in live:
         run = each.run
         lines.append(
-            f"To {each.where}, checkpoints every {each.interval}: {each.records:,} records at {each.rate:,.0f} a second, p50 "
+            f"To {each.where}, checkpoints every {each.interval}: {each.records:,} records at {each.rate:,.0f} a second (after some for warming up), p50 "
             f"{each.p50_ms:,.0f} ms, p99 {each.p99_ms:,.0f} ms, greatest {each.max_ms:,.0f} ms; {each.looks} states seen; answer "
             f"{each.answer}. kappa {run.cpu_seconds:.1f} s of CPU, broker {run.broker_cpu_seconds:.1f} s, peak memory "
             f"{run.peak_bytes / 2**20:,.0f} MiB."
