@@ -14,9 +14,12 @@ use super::failure::request_failed;
 use super::ffi::Failure;
 use super::options::ClientOptions;
 use crate::error::{Error, Result};
+use crate::time::instant;
 
-/// Between two looks at whether the client is still needed.
+/// Between two looks at whether the client is still needed. Most clients ask one question, and who asks waits for their end.
 const EVENTS: Duration = Duration::from_millis(100);
+const EVENTS_OF_A_NEW_ONE: Duration = Duration::from_millis(5);
+const NEW: Duration = Duration::from_secs(1);
 
 /// A client. The last to drop it waits for its thread.
 pub(super) struct Client {
@@ -38,9 +41,10 @@ impl Client {
         let shared = Arc::new(Shared { consumer, over: AtomicBool::new(false) });
         let served = shared.clone();
         let events = std::thread::Builder::new().name("kappa-kafka-events".into()).spawn(move || {
+            let began = instant();
             while !served.over.load(Relaxed) {
                 // Errors are noted by the context; partitions report their own in their queues.
-                let _ = served.consumer.poll(EVENTS);
+                let _ = served.consumer.poll(if began.elapsed() < NEW { EVENTS_OF_A_NEW_ONE } else { EVENTS });
             }
         });
         let events = events.map_err(|e| Error::internal(format!("start a thread: {e}")))?;
@@ -73,6 +77,13 @@ impl Drop for Client {
         self.shared.over.store(true, Relaxed);
         if let Some(events) = self.events.take() {
             let _ = events.join();
+        }
+        // The bindings do the same, but look only a tenth of a second later whether it is closed.
+        let (consumer, began) = (self.consumer(), instant());
+        if consumer.close_queue().is_ok() {
+            while !consumer.closed() && began.elapsed() < EVENTS {
+                let _ = consumer.poll(Duration::from_millis(1));
+            }
         }
     }
 }

@@ -70,7 +70,8 @@ impl Consumer {
     /// As for [`Self::new`].
     pub fn isolated(options: &ClientOptions, partitions: usize, committed: bool) -> Result<Arc<Self>> {
         let level = if committed { "read_committed" } else { "read_uncommitted" };
-        Self::with(options, partitions, &[("isolation.level", level)])
+        // Who reads to an end and no further hears of it so much later.
+        Self::with(options, partitions, &[("isolation.level", level), ("fetch.wait.max.ms", "10")])
     }
 
     fn with(options: &ClientOptions, partitions: usize, more: &[(&str, &str)]) -> Result<Arc<Self>> {

@@ -13,8 +13,11 @@ use super::failure::request_failed;
 use super::ffi::Failure;
 use super::options::ClientOptions;
 use crate::error::{Error, Result};
+use crate::plan::topics::MARKER_TOPIC;
 use crate::time::instant;
 
+/// How long a new producer waits for a first answer.
+const CONTACT: Duration = Duration::from_secs(5);
 /// How long a new producer tries to get its id.
 const INIT: Duration = Duration::from_secs(60);
 /// How long one try of that takes at most.
@@ -63,6 +66,8 @@ impl TransactionalProducer {
         let context = Context::new(options.tokens());
         let client = config.create_with_context(context).map_err(|error| options.rejected(&error))?;
         let producer = Self { client, options: options.clone(), id: id.to_owned() };
+        // librdkafka looks for the coordinator at once, or half a second later if no broker is there or known yet.
+        let _ = producer.client.client().fetch_metadata(Some(MARKER_TOPIC), CONTACT);
         producer.init()?;
         Ok(producer)
     }

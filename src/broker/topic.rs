@@ -51,6 +51,14 @@ impl TopicClient {
         Self::with(options, topic, group, &[])
     }
 
+    /// For a topic, as one who sees committed records only, whatever the options say.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn of_committed(options: &ClientOptions, topic: &str) -> Result<Self> {
+        Self::with(options, topic, NO_GROUP, &[("isolation.level", "read_committed")])
+    }
+
     /// For a topic, as one who sees records whose transactions are open: ends are those of the log.
     ///
     /// # Errors

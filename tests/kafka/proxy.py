@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a broker, to cut, stall, delay and restore what passes.
+"""A TCP proxy between a client and a broker, to cut, stall, delay and restore what passes, and to lose single answers.
 
 Kafka's clients follow the addresses that a broker advertises, so the broker must advertise the proxy's port: `Cluster(proxied=True)`.
 """
@@ -13,10 +13,43 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from wire import Frames
 
 CHUNK = 1 << 16
 HELD = 1 << 22  # so many bytes are held back in one direction before the sender is made to wait
 TICK = 0.05
+
+
+class Then(Enum):
+    """What becomes of a request that a trap has caught."""
+
+    LOSE_ANSWER = "it passes, and instead of its answer the connection ends: the client does not know what it has done"
+    DELAY_ANSWER = "it passes, and its answer comes later"
+    DELIVER_LATE = "its connection ends, and it comes to the broker later, when the client has asked again"
+    CUT = "it does not pass, and all connections end until `restore`"
+    STALL = "from it on nothing passes until `restore`"
+
+
+@dataclass
+class Trap:
+    """What happens to the next requests of a kind."""
+
+    then: Then
+    times: int
+    seconds: float
+
+
+@dataclass
+class Passage:
+    """What the two directions of a connection know of each other."""
+
+    requests: Frames = field(default_factory=lambda: Frames(8))
+    answers: Frames = field(default_factory=lambda: Frames(4))
+    caught: dict[bytes, Trap] = field(default_factory=dict)
+    """By their correlation ids, requests whose answers are lost or late."""
 
 
 class Proxy:
@@ -30,6 +63,9 @@ class Proxy:
         self._cut = False
         self._stalled = False
         self._delay = (0.0, 0.0)
+        self._traps: dict[int, Trap] = {}
+        self.trapped = 0
+        """How many requests a trap has caught."""
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)
@@ -60,8 +96,15 @@ class Proxy:
         """From now on everything passes so many seconds later, in each direction."""
         self._delay = (to_broker, to_client)
 
+    def trap(self, kind: int, then: Then, times: int = 1, seconds: float = 0.0) -> None:
+        """Catches the next requests of a kind (Kafka's number of it)."""
+        with self._lock:
+            self._traps[kind] = Trap(then, times, seconds)
+
     def restore(self) -> None:
         """Everything passes again at once."""
+        with self._lock:
+            self._traps.clear()
         self._cut = self._stalled = False
         self._delay = (0.0, 0.0)
 
@@ -106,14 +149,16 @@ class Proxy:
             self._connections |= {client, broker}
             if self._cut:  # between the check above and now
                 _reset(client)
-        both = threading.Barrier(2)
-        self._start(self._pump, client, broker, 0, both)
-        self._start(self._pump, broker, client, 1, both)
+        both, passage = threading.Barrier(2), Passage()
+        self._start(self._pump, client, broker, 0, both, passage)
+        self._start(self._pump, broker, client, 1, both, passage)
 
-    def _pump(self, source: socket.socket, sink: socket.socket, direction: int, both: threading.Barrier) -> None:
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, direction: int, both: threading.Barrier, passage: Passage
+    ) -> None:
         """Passes on one direction of a connection until it ends."""
         with contextlib.suppress(OSError, ValueError):
-            self._pass(source, sink, direction)
+            self._pass(source, sink, direction, passage)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -123,7 +168,7 @@ class Proxy:
             source.close()
             sink.close()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, direction: int) -> None:
+    def _pass(self, source: socket.socket, sink: socket.socket, direction: int, passage: Passage) -> None:
         waiting: deque[tuple[float, bytes]] = deque()
         held = 0
         ended = False
@@ -139,8 +184,48 @@ class Proxy:
             elif _readable(source, pause):
                 data = source.recv(CHUNK)
                 ended = not data
-                waiting.append((time.monotonic() + self._delay[direction], data))
+                trap = self._catch(passage, data) if direction == 0 else self._caught(passage, data)
+                if trap is not None and trap.then is Then.DELIVER_LATE:
+                    self._deliver(source, sink, passage, b"".join([*(each for _, each in waiting), data]), trap.seconds)
+                if trap is not None and trap.then is not Then.DELAY_ANSWER:
+                    return
+                seconds = self._delay[direction] + (trap.seconds if trap is not None else 0.0)
+                waiting.append((time.monotonic() + seconds, data))
                 held += len(data)
+
+    def _catch(self, passage: Passage, data: bytes) -> Trap | None:
+        """Looks at what a client sends, and springs the trap; gives it back if the request comes to the broker late."""
+        for head in passage.requests.feed(data):
+            with self._lock:
+                trap = self._traps.get(int.from_bytes(head[:2], "big"))
+                if trap is None or trap.times == 0:
+                    continue
+                trap.times -= 1
+                self.trapped += 1
+            if trap.then is Then.DELIVER_LATE:
+                return trap
+            if trap.then is Then.CUT:
+                self.cut()
+            elif trap.then is Then.STALL:
+                self.stall()
+            else:
+                passage.caught[head[4:]] = trap
+        return None
+
+    def _caught(self, passage: Passage, data: bytes) -> Trap | None:
+        """Looks at what a broker answers: the trap that has caught the request."""
+        found = [passage.caught.pop(head) for head in passage.answers.feed(data) if head in passage.caught]
+        return found[0] if found else None
+
+    def _deliver(self, client: socket.socket, broker: socket.socket, passage: Passage, data: bytes, seconds: float) -> None:
+        """Ends a client's connection, and delivers the last of it later."""
+        while not passage.requests.whole and (more := client.recv(CHUNK)):
+            passage.requests.feed(more)
+            data += more
+        _reset(client)
+        time.sleep(seconds)
+        broker.sendall(data)
+        time.sleep(1.0)  # the broker may drop what it has not read when the connection ends
 
 
 def _readable(connection: socket.socket, seconds: float) -> bool:

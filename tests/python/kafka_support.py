@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -20,8 +21,20 @@ from properties import Shape
 if TYPE_CHECKING:
     from admin import Kafka
     from proxy import Proxy
+    from sink_support import Sinks, Topics
 
-__all__ = ["kafka", "kafka_proxy", "kafka_tool", "secure_kafka", "three_brokers", "tiered_kafka", "topic"]
+__all__ = [
+    "kafka",
+    "kafka_proxy",
+    "kafka_tool",
+    "out",
+    "secure_kafka",
+    "sink",
+    "sinks",
+    "three_brokers",
+    "tiered_kafka",
+    "topic",
+]
 
 
 def missing(reason: str) -> NoReturn:
@@ -99,3 +112,32 @@ def kafka_tool() -> Callable[..., list[str]]:
     except Missing as error:
         missing(str(error))
     return lambda tool, *words: [java(), "-cp", path, tool, *words]
+
+
+@pytest.fixture
+def sink(kafka: Kafka, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Topics]:
+    """The cluster to which the test's jobs write topics."""
+    from sink_support import Topics
+
+    monkeypatch.setenv("KAPPA_SINK_URL", kafka.url)
+    made = Topics(kafka.bootstrap, cluster=kafka.cluster)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def out(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Gives the test's topics names that no topic has yet."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:60].strip("-")
+    run = uuid.uuid4().hex[:8]
+    return lambda which: f"sink-{name}-{run}-{which}"
+
+
+@pytest.fixture
+def sinks(tmp_path: Path, out: Callable[[str], str]) -> Iterator[Sinks]:
+    """The job of `sink_support`, to be run in processes; those that still run are killed when the test ends."""
+    from sink_support import Sinks
+
+    made = Sinks(tmp_path, out)
+    yield made
+    made.end()

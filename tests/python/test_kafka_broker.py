@@ -16,6 +16,7 @@ import pytest
 
 from kafka_support import missing
 from properties import TIERED_TOPIC
+from proxy import Then
 
 if TYPE_CHECKING:
     from admin import Kafka
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 confluent_kafka = pytest.importorskip("confluent_kafka")
 pytestmark = pytest.mark.slow
 KAFKA = Path(__file__).resolve().parents[1] / "kafka"
+PRODUCE = 0
+"""Kafka's number of the request."""
 IMPATIENT = {"message.timeout.ms": 1500, "socket.timeout.ms": 1000, "reconnect.backoff.max.ms": 200}
 
 
@@ -170,6 +173,27 @@ def test_a_delay_lets_everything_pass_later(kafka: Kafka, kafka_proxy: Proxy, di
     assert seconds(1) >= 0.4
     kafka_proxy.restore()
     assert read_numbers(kafka, topic) == [0, 1]
+
+
+@pytest.mark.parametrize("then", list(Then))
+def test_a_trap_catches_a_request(kafka: Kafka, kafka_proxy: Proxy, then: Then, topic: str) -> None:
+    kafka.create(topic)
+    settings = {"bootstrap.servers": kafka.by("PROXIED").bootstrap, "linger.ms": 0, "enable.idempotence": True}
+    producer = confluent_kafka.Producer(settings)
+    producer.produce(topic, b'{"n":0}')
+    assert producer.flush(10) == 0
+    before = kafka_proxy.trapped
+    kafka_proxy.trap(PRODUCE, then, seconds=0.5)
+    began = time.monotonic()
+    producer.produce(topic, b'{"n":1}')
+    if then in (Then.CUT, Then.STALL):
+        assert producer.flush(0.5) == 1
+        assert kafka.ends(topic) == {0: 1}
+        kafka_proxy.restore()
+    assert producer.flush(30) == 0
+    assert then is not Then.DELAY_ANSWER or time.monotonic() - began >= 0.5
+    assert kafka_proxy.trapped == before + 1
+    assert read_numbers(kafka, topic) == [0, 1]  # sent twice, where the client had no answer
 
 
 def test_old_records_come_from_the_tier(tiered_kafka: Kafka, topic: str) -> None:

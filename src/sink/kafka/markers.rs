@@ -16,18 +16,12 @@ const REPLICAS: usize = 3;
 /// How long an open transaction of somebody else may stand in the way: longer than the cluster leaves one open.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long a commit that was just answered may not be seen yet.
-const GLANCE: Duration = Duration::from_secs(2);
+const GLANCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 const BLOCK: usize = 1 << 20;
 
-/// What was read of a topic's markers.
-#[derive(Default)]
-struct Seen {
-    /// The last record: its offset, and the marker unless it has no value.
-    last: Option<(i64, Option<Marker>)>,
-    /// Where reading has come to.
-    reached: i64,
-}
+/// A topic's last marker: its offset, and itself unless the record has no value.
+type Last = Option<(i64, Option<Marker>)>;
 
 /// Reads and writes markers.
 pub(super) struct Markers {
@@ -62,32 +56,46 @@ impl Markers {
         Ok(self.read(topic, GLANCE)?.0)
     }
 
-    /// The newest marker that is committed, and where reading was stopped if that is not past the topic's last record.
+    /// The newest marker that is committed, and where committed records end if that is not past the topic's last record.
     fn read(&self, topic: &str, patience: Duration) -> Result<(Option<Marker>, Option<i64>)> {
         let Some(partition) = self.partition(topic)? else { return Ok((None, None)) };
         let all = self.client.extents(&[partition])?;
         let Some(extent) = all.get(&partition).filter(|extent| extent.end > extent.start) else { return Ok((None, None)) };
-        let started = instant();
-        let scan = |committed: bool, end: i64, patience: Duration| -> Result<Seen> {
+        let scan = |committed: bool, end: i64| -> Result<Last> {
             let consumer = Consumer::isolated(&self.options, 1, committed)?;
             let mut feed = consumer.feed(MARKER_TOPIC, partition, extent.start, None, false)?;
-            let (mut block, mut seen) = (RecordBlock::default(), Seen::default());
-            while block.next_offset.0 < end && started.elapsed() < patience {
+            let (mut block, mut last, started) = (RecordBlock::default(), None, instant());
+            while block.next_offset.0 < end {
+                if started.elapsed() > PATIENCE {
+                    return Err(Error::new(ErrorKind::Unavailable, "kafka", format!("read topic {MARKER_TOPIC}: no answer")));
+                }
                 feed.poll(&mut block, BLOCK, None)?;
                 for index in (0..block.len()).filter(|index| block.key(*index) == Some(topic.as_bytes())) {
                     let marker = block.value(index).map(|value| Marker::decode(topic, value)).transpose()?;
-                    seen.last = block.records.get(index).map(|record| (record.offset, marker));
+                    last = block.records.get(index).map(|record| (record.offset, marker));
                 }
                 if block.is_empty() {
                     std::thread::sleep(PAUSE);
                 }
             }
-            seen.reached = block.next_offset.0;
-            Ok(seen)
+            Ok(last)
         };
-        let Some((last, _)) = scan(false, extent.end, PATIENCE)?.last else { return Ok((None, None)) };
-        let Seen { last: newest, reached } = scan(true, last + 1, patience)?;
-        Ok((newest.and_then(|(_, marker)| marker), (reached <= last).then_some(reached)))
+        let Some((last, _)) = scan(false, extent.end)? else { return Ok((None, None)) };
+        let stable = self.stable_end(partition, last, patience)?;
+        let newest = scan(true, stable.min(last + 1))?;
+        Ok((newest.and_then(|(_, marker)| marker), (stable <= last).then_some(stable)))
+    }
+
+    /// Where committed records end, once that is past `last` or patience is over.
+    fn stable_end(&self, partition: i32, last: i64, patience: Duration) -> Result<i64> {
+        let (client, started) = (TopicClient::of_committed(&self.options, MARKER_TOPIC)?, instant());
+        loop {
+            let stable = client.extents(&[partition])?.get(&partition).map_or(0, |extent| extent.end);
+            if stable > last || started.elapsed() > patience {
+                return Ok(stable);
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// The partition in which a topic's markers lie; `None` if there is no topic of markers.
