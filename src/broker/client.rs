@@ -10,16 +10,19 @@ use rdkafka::client::NativeClient;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::context::Context;
-use super::failure::request_failed;
+use super::failure::{is_passing, request_failed};
 use super::ffi::Failure;
 use super::options::ClientOptions;
 use crate::error::{Error, Result};
-use crate::time::instant;
+use crate::time::{instant, jitter};
 
 /// Between two looks at whether the client is still needed. Most clients ask one question, and who asks waits for their end.
 const EVENTS: Duration = Duration::from_millis(100);
 const EVENTS_OF_A_NEW_ONE: Duration = Duration::from_millis(5);
 const NEW: Duration = Duration::from_secs(1);
+/// How long the brokers may take to agree on who leads.
+const ELECTION: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A client. The last to drop it waits for its thread.
 pub(super) struct Client {
@@ -66,9 +69,20 @@ impl Client {
         &self.options
     }
 
-    /// Makes a request. `doing` says what for, in an error.
+    /// Makes a request, for some seconds again and again while the cluster finds itself another leader. `doing` says what for,
+    /// in an error.
     pub fn request<T>(&self, doing: &str, ask: impl Fn(&Self) -> Result<T, Failure>) -> Result<T> {
-        ask(self).map_err(|failure| request_failed(doing, &failure, self.consumer().context().last_error(), &self.options))
+        let began = instant();
+        loop {
+            match ask(self) {
+                Err(failure) if is_passing(failure.code) && began.elapsed() < ELECTION => std::thread::sleep(jitter(PAUSE)),
+                Err(failure) => {
+                    let last = self.consumer().context().last_error();
+                    return Err(request_failed(doing, &failure, last, &self.options));
+                }
+                Ok(answer) => return Ok(answer),
+            }
+        }
     }
 }
 
