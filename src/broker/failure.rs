@@ -62,7 +62,6 @@ pub(super) fn is_passing(code: Code) -> bool {
             | Code::NotCoordinator
             | Code::CoordinatorNotAvailable
             | Code::CoordinatorLoadInProgress
-            | Code::BrokerTransportFailure
     )
 }
 

@@ -259,10 +259,15 @@ pub(super) fn describe_topic(client: &NativeClient, topic: &str, timeout: Durati
     let queue = Queue::new(client).ok_or_else(timed_out)?;
     let name = CString::new(topic).map_err(|_| timed_out())?;
     let mut names = [name.as_ptr()];
-    // SAFETY: one name, which lives until the call returns; the collection is freed after its use.
+    let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one name, which lives until the call returns; the collection and the options are freed after their use.
     unsafe {
         let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
-        sys::rd_kafka_DescribeTopics(client.ptr(), topics, ptr::null(), queue.0.as_ptr());
+        let options = sys::rd_kafka_AdminOptions_new(client.ptr(), sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        // Nobody waits for it any longer.
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, ptr::null_mut(), 0);
+        sys::rd_kafka_DescribeTopics(client.ptr(), topics, options, queue.0.as_ptr());
+        sys::rd_kafka_AdminOptions_destroy(options);
         sys::rd_kafka_TopicCollection_destroy(topics);
     }
     let event = queue.wait(timeout).ok_or_else(timed_out)?;
