@@ -186,7 +186,12 @@ class Live:
     def wait(self, within: float = WITHIN) -> None:
         """Until the topic has all that was given."""
         given = self.records[: self.given]
-        wait_for(lambda: self.process.poll() is not None or covers(self.cluster, self.sinks.rows, given), within)
+        try:
+            wait_for(lambda: self.process.poll() is not None or covers(self.cluster, self.sinks.rows, given), within)
+        except AssertionError as error:
+            self.process.kill()
+            said = self.process.communicate()[1]
+            raise AssertionError(f"{error}; the job said\n{said[-4000:]}") from None
 
     @contextlib.contextmanager
     def fed(self, count: int = 100, pause: float = 0.1) -> Iterator[None]:
