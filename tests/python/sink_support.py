@@ -327,6 +327,7 @@ def polled(cluster: Topics, topic: str) -> Iterator[list[int]]:
     finally:
         over.set()
         thread.join()
+    assert ends, "the broker was never asked, or never answered: nothing was checked"
 
 
 def wait_for(condition: Callable[[], bool], within: float = WITHIN) -> None:
