@@ -10,7 +10,7 @@ use rdkafka::client::NativeClient;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::context::Context;
-use super::failure::{is_passing, request_failed};
+use super::failure::request_failed;
 use super::ffi::Failure;
 use super::options::ClientOptions;
 use crate::error::{Error, Result};
@@ -20,8 +20,10 @@ use crate::time::{instant, jitter};
 const EVENTS: Duration = Duration::from_millis(100);
 const EVENTS_OF_A_NEW_ONE: Duration = Duration::from_millis(5);
 const NEW: Duration = Duration::from_secs(1);
-/// How long the brokers may take to agree on who leads.
-const ELECTION: Duration = Duration::from_secs(10);
+/// How long one broker is asked.
+pub(super) const ANSWER: Duration = Duration::from_secs(3);
+/// How long a request is made again: brokers take their time to agree on who leads.
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A client. The last to drop it waits for its thread.
@@ -29,6 +31,8 @@ pub(super) struct Client {
     shared: Arc<Shared>,
     events: Option<JoinHandle<()>>,
     options: ClientOptions,
+    /// Whether the last request got no answer.
+    doubtful: AtomicBool,
 }
 
 struct Shared {
@@ -51,7 +55,7 @@ impl Client {
             }
         });
         let events = events.map_err(|e| Error::internal(format!("start a thread: {e}")))?;
-        Ok(Self { shared, events: Some(events), options: options.clone() })
+        Ok(Self { shared, events: Some(events), options: options.clone(), doubtful: AtomicBool::new(false) })
     }
 
     /// The safe bindings' client.
@@ -69,20 +73,31 @@ impl Client {
         &self.options
     }
 
-    /// Makes a request, for some seconds again and again while the cluster finds itself another leader. `doing` says what for,
-    /// in an error.
+    /// Makes a request, for some seconds again and again while there is no answer, or none but that another broker leads.
+    /// `doing` says what for, in an error.
     pub fn request<T>(&self, doing: &str, ask: impl Fn(&Self) -> Result<T, Failure>) -> Result<T> {
         let began = instant();
         loop {
-            match ask(self) {
-                Err(failure) if is_passing(failure.code) && began.elapsed() < ELECTION => std::thread::sleep(jitter(PAUSE)),
-                Err(failure) => {
-                    let last = self.consumer().context().last_error();
-                    return Err(request_failed(doing, &failure, last, &self.options));
-                }
-                Ok(answer) => return Ok(answer),
+            let outcome = self
+                .look_again()
+                .and_then(|()| ask(self))
+                .map_err(|failure| request_failed(doing, &failure, self.consumer().context().last_error(), &self.options));
+            let unanswered = outcome.as_ref().is_err_and(Error::is_retryable);
+            self.doubtful.store(unanswered, Relaxed);
+            if !unanswered || began.elapsed() > PATIENCE {
+                return outcome;
             }
+            std::thread::sleep(jitter(PAUSE));
         }
+    }
+
+    /// librdkafka keeps to the broker that it believes to lead a partition or to be the controller, also when that one is gone,
+    /// and then connects to it without a pause: whoever got no answer looks first at which brokers there are now.
+    fn look_again(&self) -> Result<(), Failure> {
+        if self.doubtful.load(Relaxed) {
+            self.consumer().fetch_metadata(None, ANSWER).map_err(|error| Failure::from(&error))?;
+        }
+        Ok(())
     }
 }
 

@@ -50,21 +50,6 @@ pub(super) fn request_failed(doing: &str, failure: &Failure, last: Option<String
     error.with("bootstrap", options.bootstrap())
 }
 
-/// Whether another broker has just become, or is about to become, the one to ask: asked again, it answers.
-pub(super) fn is_passing(code: Code) -> bool {
-    matches!(
-        code,
-        Code::FencedLeaderEpoch
-            | Code::UnknownLeaderEpoch
-            | Code::NotLeaderForPartition
-            | Code::LeaderNotAvailable
-            | Code::ReplicaNotAvailable
-            | Code::NotCoordinator
-            | Code::CoordinatorNotAvailable
-            | Code::CoordinatorLoadInProgress
-    )
-}
-
 fn is_about_the_connection(code: Code) -> bool {
     matches!(
         code,

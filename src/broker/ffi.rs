@@ -254,20 +254,39 @@ fn timed_out() -> Failure {
     Failure::new(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TIMED_OUT, ptr::null())
 }
 
+/// How an administrative request is made.
+struct AdminOptions(*mut sys::rd_kafka_AdminOptions_t);
+
+impl AdminOptions {
+    /// Given up after `timeout`: nobody waits for it any longer.
+    fn new(client: &NativeClient, kind: sys::rd_kafka_admin_op_t, timeout: Duration) -> Self {
+        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the client is alive; a reason for a value that is refused is not asked for.
+        unsafe {
+            let options = sys::rd_kafka_AdminOptions_new(client.ptr(), kind);
+            sys::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, ptr::null_mut(), 0);
+            Self(options)
+        }
+    }
+}
+
+impl Drop for AdminOptions {
+    fn drop(&mut self) {
+        // SAFETY: it was made above; requests have copied it.
+        unsafe { sys::rd_kafka_AdminOptions_destroy(self.0) }
+    }
+}
+
 /// Asks the cluster for a topic (`DescribeTopics`).
 pub(super) fn describe_topic(client: &NativeClient, topic: &str, timeout: Duration) -> Result<Described, Failure> {
     let queue = Queue::new(client).ok_or_else(timed_out)?;
     let name = CString::new(topic).map_err(|_| timed_out())?;
     let mut names = [name.as_ptr()];
-    let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: one name, which lives until the call returns; the collection and the options are freed after their use.
+    let options = AdminOptions::new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout);
+    // SAFETY: one name, which lives until the call returns; the collection is freed after its use.
     unsafe {
         let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
-        let options = sys::rd_kafka_AdminOptions_new(client.ptr(), sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        // Nobody waits for it any longer.
-        sys::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, ptr::null_mut(), 0);
-        sys::rd_kafka_DescribeTopics(client.ptr(), topics, options, queue.0.as_ptr());
-        sys::rd_kafka_AdminOptions_destroy(options);
+        sys::rd_kafka_DescribeTopics(client.ptr(), topics, options.0, queue.0.as_ptr());
         sys::rd_kafka_TopicCollection_destroy(topics);
     }
     let event = queue.wait(timeout).ok_or_else(timed_out)?;
@@ -309,12 +328,13 @@ pub(super) fn topic_configs(
 ) -> Result<BTreeMap<String, String>, Failure> {
     let queue = Queue::new(client).ok_or_else(timed_out)?;
     let name = CString::new(topic).map_err(|_| timed_out())?;
+    let options = AdminOptions::new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout);
     // SAFETY: the resource is freed after its use.
     unsafe {
         let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
         let resource = sys::rd_kafka_ConfigResource_new(kind, name.as_ptr());
         let mut resources = [resource];
-        sys::rd_kafka_DescribeConfigs(client.ptr(), resources.as_mut_ptr(), 1, ptr::null(), queue.0.as_ptr());
+        sys::rd_kafka_DescribeConfigs(client.ptr(), resources.as_mut_ptr(), 1, options.0, queue.0.as_ptr());
         sys::rd_kafka_ConfigResource_destroy(resource);
     }
     let event = queue.wait(timeout).ok_or_else(timed_out)?;
@@ -364,6 +384,7 @@ pub(super) fn create_topic(
     let name = CString::new(topic).map_err(|_| timed_out())?;
     let text = |text: &str| CString::new(text).map_err(|_| timed_out());
     let configs = configs.iter().map(|(name, value)| Ok((text(name)?, text(value)?))).collect::<Result<Vec<_>, Failure>>()?;
+    let options = AdminOptions::new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS, timeout);
     let mut reason = [0 as c_char; 256];
     // SAFETY: the reason has room for its length; the topic is freed after its use, names and values are copied by it.
     unsafe {
@@ -375,7 +396,7 @@ pub(super) fn create_topic(
             sys::rd_kafka_NewTopic_set_config(wanted, name.as_ptr(), value.as_ptr());
         });
         let mut topics = [wanted];
-        sys::rd_kafka_CreateTopics(client.ptr(), topics.as_mut_ptr(), 1, ptr::null(), queue.0.as_ptr());
+        sys::rd_kafka_CreateTopics(client.ptr(), topics.as_mut_ptr(), 1, options.0, queue.0.as_ptr());
         sys::rd_kafka_NewTopic_destroy(wanted);
     }
     let event = queue.wait(timeout).ok_or_else(timed_out)?;

@@ -1,7 +1,6 @@
 //! A topic as it is now: its identity, its partitions, where they begin and end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
@@ -9,18 +8,14 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::Client;
+use super::client::{ANSWER, Client};
 use super::ffi::{self, Failure};
 use super::options::ClientOptions;
 use crate::error::{Error, Result};
 use crate::plan::names::nearest;
-use crate::time::instant;
 
-/// How long a request may take, retries of the client's included.
+/// How long librdkafka may take for a request, its own retries included.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the same broker is asked.
-const ONCE: Duration = Duration::from_secs(3);
-const PAUSE: Duration = Duration::from_millis(100);
 /// Topics that an error lists.
 const SHOWN: usize = 20;
 /// The name under which requests are made that need a group's; nothing is ever committed to it.
@@ -40,8 +35,6 @@ pub struct TopicClient {
     client: Client,
     topic: String,
     group: String,
-    /// Whether the last request got no answer.
-    doubtful: AtomicBool,
 }
 
 impl TopicClient {
@@ -78,7 +71,7 @@ impl TopicClient {
         let mut decided = vec![("group.id", group), ("enable.auto.commit", "false"), ("auto.offset.reset", "error")];
         decided.extend_from_slice(more);
         let client = Client::new(options, &options.client(&[("isolation.level", "read_committed")], &decided))?;
-        Ok(Self { client, topic: topic.to_owned(), group: group.to_owned(), doubtful: AtomicBool::new(false) })
+        Ok(Self { client, topic: topic.to_owned(), group: group.to_owned() })
     }
 
     /// The topic's name.
@@ -105,7 +98,7 @@ impl TopicClient {
     /// The identity of the topic, and its partitions.
     pub fn describe(&self) -> Result<(String, Vec<i32>)> {
         let doing = format!("describe topic {}", self.topic);
-        match self.ask(&doing, |client| ffi::describe_topic(client.native(), &self.topic, ONCE)) {
+        match self.client.request(&doing, |client| ffi::describe_topic(client.native(), &self.topic, ANSWER)) {
             Ok(found) => Ok((found.id, found.partitions)),
             Err(error) if error.code() == "unknown_topic" => Err(self.with_near_names(error)),
             Err(error) => Err(error),
@@ -189,33 +182,11 @@ impl TopicClient {
             return Ok(list);
         }
         let doing = format!("read the offsets of topic {}", self.topic);
-        self.ask(&doing, |client| {
-            let found = client.consumer().offsets_for_times(list.clone(), ONCE).map_err(|error| Failure::from(&error))?;
+        self.client.request(&doing, |client| {
+            let found = client.consumer().offsets_for_times(list.clone(), ANSWER).map_err(|error| Failure::from(&error))?;
             check(&found)?;
             Ok(found)
         })
-    }
-
-    /// Makes a request, again and again while there is no answer. librdkafka keeps to the broker that it believes to lead the
-    /// partition or to be the controller, also when that one is gone, and then connects to it without a pause: so whoever got
-    /// no answer looks first at which brokers there are now.
-    fn ask<T>(&self, doing: &str, ask: impl Fn(&Client) -> Result<T, Failure>) -> Result<T> {
-        let started = instant();
-        loop {
-            let outcome = self.client.request(doing, |client| {
-                if self.doubtful.load(Relaxed) {
-                    let found = client.consumer().fetch_metadata(Some(&self.topic), ONCE);
-                    found.map_err(|error| Failure::from(&error))?;
-                }
-                ask(client)
-            });
-            let unanswered = outcome.as_ref().is_err_and(Error::is_retryable);
-            self.doubtful.store(unanswered, Relaxed);
-            if !unanswered || started.elapsed() + ONCE > TIMEOUT {
-                return outcome;
-            }
-            std::thread::sleep(PAUSE);
-        }
     }
 
     fn known(&self, offset: Offset, partition: i32) -> Result<i64> {
