@@ -9,6 +9,7 @@ stays in .kappa-bench/kafka/failures; everything else goes when this ends.
 from __future__ import annotations
 
 import argparse
+import random
 import shutil
 import signal
 import sys
@@ -95,7 +96,8 @@ class Bench:
         return [engine for engine in engines if self._asked(engine.key)]
 
     def _own(self) -> None:
-        """Raw and kappa in turn, several times, so that what else the machine does meets both."""
+        """Raw and kappa in turn, several times, in another order each time: what else the machine does meets all, and none
+        always comes after the same other."""
         engines = self._wanted([*RAW, *OTHERS_RAW, *KAPPA])
         ready = [(engine, row) for engine in engines if (row := self._begin(engine)) is not None]
         if ready:
@@ -103,6 +105,7 @@ class Bench:
             self._measure(ready[0][0], ready[0][1], self.full, counted=False)
         for repeat in range(self.args.repeats):
             say(f"round {repeat + 1} of {self.args.repeats}")
+            random.Random(repeat).shuffle(ready)
             for engine, row in ready:
                 if not row.failure:
                     self._measure(engine, row, self.full)
@@ -223,7 +226,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--only", default="", help="prefixes of keys of rows, with commas: raw,kappa,java,kcat,flink,…,live")
-    parser.add_argument("--repeats", type=int, default=3, help="of raw and kappa (3)")
+    parser.add_argument("--repeats", type=int, default=5, help="of raw and kappa (5)")
     parser.add_argument("--live-seconds", type=int, default=LIVE_SECONDS)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
