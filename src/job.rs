@@ -26,6 +26,7 @@ use crate::checkpoint::coordinator::{CheckpointDone, Control, Ending, Observer};
 use crate::checkpoint::manifest::{Manifest, Mode};
 use crate::config::Settings;
 use crate::error::{Error, Result};
+use crate::message::Epoch;
 use crate::plan::logical::JobPlan;
 use crate::protocol::failpoint;
 use crate::source::LogSource;
@@ -34,6 +35,7 @@ use crate::time::{format_utc, instant, now_ms};
 use events::{StartedTopic, TableRows, Teller, total_counts};
 use launch::{Launched, launch};
 use monitor::Monitor;
+use outputs::OutputEnd;
 use prepare::{Prepared, Target, prepare};
 use version::OwnedVersion;
 use watch::WatchList;
@@ -289,8 +291,13 @@ fn notices(version: &OwnedVersion) -> Vec<Event> {
     });
     let mut notices: Vec<Event> = floors.collect();
     if manifest.mode == Mode::Live && !version.resumed && manifest.from == "earliest" {
-        let message = "a new table: live starts at the beginning of the log, so that its first row is as right as its last";
-        notices.push(notice(message.to_owned()));
+        let new = version.outputs.first().map_or("table", |output| match output {
+            OutputEnd::Table(_) => "table",
+            OutputEnd::Topic(_) => "topic",
+        });
+        notices.push(notice(format!(
+            "a new {new}: live starts at the beginning of the log, so that its first row is as right as its last"
+        )));
     }
     notices
 }
@@ -318,6 +325,16 @@ impl Observer for Told {
         });
         self.sources.iter().zip(&done.positions).for_each(|(source, positions)| source.publish(&self.group, positions));
         failpoint::hit("K19");
+    }
+
+    fn delivery_waits(&self, checkpoint: Epoch, why: &Error) {
+        let message = format!("checkpoint {checkpoint} is durable but cannot be delivered now, which is tried again: {why}");
+        self.events.tell(Event::Notice { level: "warning", message, time_ms: now_ms() });
+    }
+
+    fn table_neglected(&self, table: &TableName, why: &Error) {
+        let message = format!("files of table {table} cannot be merged or removed now, which is tried again: {why}");
+        self.events.tell(Event::Notice { level: "warning", message, time_ms: now_ms() });
     }
 
     fn caught_up(&self, goes_on: bool) {

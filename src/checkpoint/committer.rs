@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::maintenance::{Committed, Maintenance};
 use super::manifest::{Manifest, Sealed, SourceCounts};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
@@ -62,6 +63,19 @@ pub struct Confirmed {
     pub checkpoint: Epoch,
     /// Staged files that nothing needs any more.
     pub released: Vec<String>,
+    /// The tables that have a new snapshot.
+    pub committed: Vec<Committed>,
+}
+
+/// What the committer tells.
+#[derive(Debug)]
+pub enum News {
+    /// A manifest was delivered.
+    Confirmed(Confirmed),
+    /// It was not, for now: it is tried again. Told once for each manifest.
+    Waits(Epoch, Error),
+    /// A table cannot be kept small, for now.
+    Neglected(TableName, Error),
 }
 
 impl Committer {
@@ -70,7 +84,7 @@ impl Committer {
     /// The tables come first: their transaction asserts that this owner still has the version, also where there is no table.
     /// So a process that was taken over does not get to the topics, where it would end its successor's transactions.
     pub fn commit(&mut self, sealed: &Sealed, recovering: bool) -> Result<Confirmed> {
-        let mut released = self.commit_tables(sealed, recovering)?;
+        let (mut released, committed) = self.commit_tables(sealed, recovering)?;
         failpoint::hit("K17");
         let manifest = &sealed.manifest;
         // While it runs, a process delivers its checkpoints in order: nothing later can be there.
@@ -82,11 +96,20 @@ impl Committer {
                 released.extend(topic.released(&output.files));
             }
         }
-        Ok(Confirmed { checkpoint: manifest.checkpoint, released })
+        Ok(Confirmed { checkpoint: manifest.checkpoint, released, committed })
     }
 
-    /// Commits to all tables or to none; the staged files that nothing needs any more.
-    fn commit_tables(&self, sealed: &Sealed, recovering: bool) -> Result<Vec<String>> {
+    /// The maintenance of the tables.
+    pub fn maintenance(&self, version: &str) -> Maintenance {
+        let tables = self.targets.iter().flat_map(|target| match target {
+            CommitTarget::Table(target) => vec![Some((target.table.clone(), target.uuid)), target.dead_letters.clone()],
+            CommitTarget::Topic(_) => Vec::new(),
+        });
+        Maintenance::new(self.catalog.clone(), version, self.owner, tables.flatten())
+    }
+
+    /// Commits to all tables or to none; the staged files that nothing needs any more, and what was committed.
+    fn commit_tables(&self, sealed: &Sealed, recovering: bool) -> Result<(Vec<String>, Vec<Committed>)> {
         let manifest = &sealed.manifest;
         let mut commits = Vec::new();
         for (number, (target, output)) in self.targets.iter().zip(&manifest.outputs).enumerate() {
@@ -104,10 +127,16 @@ impl Committer {
         let checkpoint = manifest.checkpoint.0;
         let fence = Fence { version: manifest.version.clone(), owner: self.owner, checkpoint, recovering };
         let outcomes = self.catalog.commit(&commits, &fence)?;
-        let released = |outcome| match outcome {
-            CommitOutcome::Committed { released, .. } | CommitOutcome::AlreadyCommitted { released, .. } => released,
-        };
-        Ok(outcomes.into_iter().flat_map(released).collect())
+        let (mut all_released, mut committed) = (Vec::new(), Vec::new());
+        for (commit, outcome) in commits.into_iter().zip(outcomes) {
+            let (released, forgotten) = match outcome {
+                CommitOutcome::Committed { released, forgotten, .. } => (released, forgotten),
+                CommitOutcome::AlreadyCommitted { released, .. } => (released, Vec::new()),
+            };
+            all_released.extend(released);
+            committed.push(Committed { table: commit.table, checkpoint, forgotten });
+        }
+        Ok((all_released, committed))
     }
 
     fn summary(&self, sealed: &Sealed, output: usize) -> BTreeMap<String, String> {
@@ -123,12 +152,24 @@ impl Committer {
 
     /// Commits manifests as they come, until the sending side is gone. A catalog or cluster that does not answer is asked again.
     /// `over`: the coordinator has ended and has its reason; what is durable is committed by the next process.
-    pub fn run(&mut self, requests: &Receiver<Sealed>, replies: &Sender<Result<Confirmed>>, over: &AtomicBool) {
+    /// `commits`: who looks after the tables hears of each.
+    pub fn run(
+        &mut self,
+        requests: &Receiver<Sealed>,
+        replies: &Sender<Result<News>>,
+        commits: &Sender<Vec<Committed>>,
+        over: &AtomicBool,
+    ) {
         for sealed in requests {
             if over.load(SeqCst) {
                 return;
             }
-            let reply = self.commit_patiently(&sealed, over);
+            let waits = |error| drop(replies.send(Ok(News::Waits(sealed.manifest.checkpoint, error))));
+            let reply = self.commit_patiently(&sealed, over, waits).map(|mut confirmed| {
+                // Without maintenance the job goes on.
+                let _ = commits.send(std::mem::take(&mut confirmed.committed));
+                News::Confirmed(confirmed)
+            });
             let failed = reply.is_err();
             if replies.send(reply).is_err() || failed {
                 return;
@@ -136,12 +177,16 @@ impl Committer {
         }
     }
 
-    fn commit_patiently(&mut self, sealed: &Sealed, over: &AtomicBool) -> Result<Confirmed> {
+    fn commit_patiently(&mut self, sealed: &Sealed, over: &AtomicBool, waits: impl FnOnce(Error)) -> Result<Confirmed> {
         let started = instant();
+        let mut waits = Some(waits);
         loop {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.commit(sealed, false)));
             match outcome.unwrap_or_else(|_| Err(Error::internal("the committer panicked"))) {
                 Err(error) if error.is_retryable() && started.elapsed() < PATIENCE && !over.load(SeqCst) => {
+                    if let Some(tell) = waits.take() {
+                        tell(error);
+                    }
                     std::thread::sleep(PAUSE);
                 }
                 outcome => return outcome,

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
 
-use super::committer::{Committer, Confirmed};
+use super::committer::{Committer, Confirmed, News};
 use super::gc::Kept;
 use super::manifest::{Manifest, Mode, PartitionState, Sealed, SourceState, UNKNOWN_EPOCH};
-use super::store::{VersionDir, sync_directory, sync_tree, taken_over};
+use super::store::{VersionDir, sync_directory, taken_over};
 use crate::error::{Error, Result};
 use crate::message::{Epoch, Offset, Partition};
 use crate::protocol::checkpoint::{
@@ -21,6 +21,7 @@ use crate::protocol::event_time::{PartitionFrontier, TimeBounds, closed, visible
 use crate::protocol::failpoint;
 use crate::protocol::progress::Adoption;
 use crate::state::StateStore;
+use crate::table::TableName;
 use crate::time::{instant, now_ms};
 
 /// How long the loop waits for news.
@@ -56,6 +57,10 @@ pub struct CheckpointDone {
 pub trait Observer: Send {
     /// A checkpoint was committed.
     fn checkpoint(&self, done: CheckpointDone);
+    /// A checkpoint is durable, but the catalog or a topic cannot have it now: it is tried again.
+    fn delivery_waits(&self, checkpoint: Epoch, why: &Error);
+    /// Files of a table cannot be merged or removed now: it grows, and is right.
+    fn table_neglected(&self, table: &TableName, why: &Error);
     /// The position is at the end as it was frozen at the start; with `goes_on` the run does.
     fn caught_up(&self, goes_on: bool);
 }
@@ -147,10 +152,13 @@ impl Coordinator {
             let Committer { owner, claimed, .. } = self.committer;
             let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner, claimed };
             let mut committer = std::mem::replace(&mut self.committer, idle);
+            let mut maintenance = committer.maintenance(&self.last.manifest.version);
+            let (committed, news) = (crossbeam_channel::unbounded(), replies.clone());
             let ended = &over;
-            let spawned = std::thread::Builder::new()
-                .name("kappa-committer".into())
-                .spawn_scoped(scope, move || committer.run(&requests, &replies, ended));
+            let named = |name: &str| std::thread::Builder::new().name(name.into());
+            let spawned = named("kappa-committer")
+                .spawn_scoped(scope, move || committer.run(&requests, &replies, &committed.0, ended))
+                .and_then(|_| named("kappa-tables").spawn_scoped(scope, move || maintenance.run(&committed.1, &news, ended)));
             let outcome = match spawned {
                 Ok(_) => self.coordinate(commits, &confirmations),
                 Err(e) => Err(Error::internal(format!("start a thread: {e}"))),
@@ -170,7 +178,7 @@ impl Coordinator {
         }
     }
 
-    fn coordinate(&mut self, commits: Sender<Sealed>, confirmations: &Receiver<Result<Confirmed>>) -> Result<Ending> {
+    fn coordinate(&mut self, commits: Sender<Sealed>, confirmations: &Receiver<Result<News>>) -> Result<Ending> {
         let mut run = Run {
             in_flight: None,
             unconfirmed: BTreeMap::new(),
@@ -187,8 +195,11 @@ impl Coordinator {
                     Ok(report) => self.take_report(report, &mut run)?,
                     Err(_) => return Err(Error::internal("all workers are gone")),
                 },
-                recv(confirmations) -> confirmed => match confirmed {
-                    Ok(confirmed) => self.confirmed(confirmed?, &mut run)?,
+                recv(confirmations) -> news => match news {
+                    Ok(Ok(News::Confirmed(confirmed))) => self.confirmed(confirmed, &mut run)?,
+                    Ok(Ok(News::Waits(checkpoint, why))) => self.observer.delivery_waits(checkpoint, &why),
+                    Ok(Ok(News::Neglected(table, why))) => self.observer.table_neglected(&table, &why),
+                    Ok(Err(error)) => return Err(error),
                     Err(_) => return Err(Error::internal("the committer is gone")),
                 },
                 default(TICK) => {}
@@ -328,12 +339,8 @@ impl Coordinator {
     fn checkpoint_state(&self, epoch: Epoch) -> Result<Option<String>> {
         let Some(store) = &self.store else { return Ok(None) };
         let name = VersionDir::state_name(epoch, self.last.manifest.owner);
-        let target = self.dir.root().join(&name);
-        let staged = target.with_extension("tmp");
-        store.checkpoint(&staged)?;
+        store.checkpoint(&self.dir.root().join(&name))?;
         failpoint::hit("K3");
-        sync_tree(&staged)?;
-        std::fs::rename(&staged, &target).map_err(|e| Error::io("rename", &target, e))?;
         sync_directory(&self.dir.root().join("state"))?;
         Ok(Some(name))
     }

@@ -3,5 +3,6 @@
 pub mod committer;
 pub mod coordinator;
 pub mod gc;
+pub mod maintenance;
 pub mod manifest;
 pub mod store;

@@ -208,15 +208,6 @@ pub fn sync_directory(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(|e| Error::io("sync", path, e))
 }
 
-/// Makes every file of a directory, and the directory, durable.
-pub fn sync_tree(path: &Path) -> Result<()> {
-    for name in file_names(path)? {
-        let file = path.join(name);
-        File::open(&file).and_then(|f| f.sync_all()).map_err(|e| Error::io("sync", &file, e))?;
-    }
-    sync_directory(path)
-}
-
 /// The names in a directory; none if it does not exist.
 pub fn file_names(path: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(path) {

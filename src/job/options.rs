@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::manifest::Mode;
 use crate::error::{Error, Result};
 use crate::message::{Offset, Partition};
+use crate::table::Settings as TableSettings;
 
 /// The options of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct RunOptions {
     /// Records decoded at a time, 8192 by default. It changes speed and nothing else.
     #[serde(default)]
     pub batch_records: Option<usize>,
+    /// Limits of commits and of the maintenance of tables.
+    #[serde(default)]
+    pub tables: TableSettings,
 }
 
 impl RunOptions {

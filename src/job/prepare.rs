@@ -72,6 +72,7 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
         plan.outputs.iter().map(|output| target(&plan, output, options, settings)).collect::<Result<_>>()?;
     check_distinct(&targets.iter().filter_map(Target::table).collect::<Vec<_>>())?;
     let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+    let catalog = catalog.with_settings(options.tables.clone());
     let sources = lowered
         .sources
         .iter()

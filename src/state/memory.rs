@@ -69,7 +69,12 @@ impl StateStore for MemoryStore {
         });
         let text = serde_json::to_vec(&flat).map_err(|e| Error::internal(e.to_string()))?;
         let path = directory.join("state.json");
-        std::fs::write(&path, text).map_err(|e| Error::io("write", &path, e))
+        let write = || {
+            std::fs::write(&path, text)?;
+            std::fs::File::open(&path)?.sync_all()?;
+            std::fs::File::open(directory)?.sync_all()
+        };
+        write().map_err(|e| Error::io("write", &path, e))
     }
 
     fn size(&self) -> StoreSize {

@@ -32,7 +32,8 @@ pub trait StateStore: Send + Sync {
     /// Calls `visit` with every key and value of a family, in key order.
     fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()>;
 
-    /// Makes a checkpoint in a directory that does not exist yet.
+    /// Makes a checkpoint in a directory that does not exist yet. What is in it is durable then; that the directory exists
+    /// is so once its parent is synced.
     fn checkpoint(&self, directory: &Path) -> Result<()>;
 
     /// About how many bytes the store holds on disk and in memory.

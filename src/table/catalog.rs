@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use iceberg::io::FileIO;
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{MetadataLocation, TableCreation};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::expiry::Retention;
 use super::files;
 use super::io::Io;
+use super::maintenance::Policy;
 use super::manifests::ManifestReader;
 use super::marker::Marker;
 use super::name::TableName;
@@ -23,7 +26,8 @@ use crate::plan::schema::Schema;
 use crate::time;
 
 /// Limits of the commit. The defaults suit production; tests make them small.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// A table whose live data stays below this many bytes is rewritten by an upsert; a larger one gets position deletes.
     pub rewrite_below: u64,
@@ -35,6 +39,10 @@ pub struct Settings {
     pub attempts: u32,
     /// Which snapshots a commit forgets.
     pub retention: Retention,
+    /// Which files are merged.
+    pub compaction: Policy,
+    /// How long a file that nothing names stays, unless it is known that nobody will name it.
+    pub orphan_grace: Duration,
 }
 
 impl Default for Settings {
@@ -45,6 +53,9 @@ impl Default for Settings {
             merge_deletes_at: 16,
             attempts: 20,
             retention: Retention::default(),
+            compaction: Policy::default(),
+            // As Iceberg's own remove_orphan_files.
+            orphan_grace: Duration::from_secs(3 * 24 * 3600),
         }
     }
 }
@@ -60,6 +71,8 @@ pub struct Catalog {
     warehouse: String,
     /// The metadata last seen of each table, by its location: unchanged files are not parsed again.
     seen: Arc<Mutex<Seen>>,
+    /// Held while a commit is built and made: those of one process would only make each other lose.
+    turn: Arc<Mutex<()>>,
 }
 
 type Seen = HashMap<TableName, (String, Arc<TableMetadata>)>;
@@ -115,6 +128,7 @@ impl Catalog {
             name: name.to_owned(),
             warehouse,
             seen: Arc::default(),
+            turn: Arc::default(),
         })
     }
 
@@ -240,6 +254,10 @@ impl Catalog {
         write_metadata(&metadata, &metadata_location)?;
         files::sync_directory(&directory)?;
         Ok(Table { name: create.name.clone(), metadata: Arc::new(metadata), metadata_location })
+    }
+
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn remember(&self, table: &Table) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use iceberg::spec::{DataFile, Operation};
+use iceberg::spec::{DataFile, Operation, SnapshotRef};
 use uuid::Uuid;
 
 use super::catalog::{Catalog, Table, fenced, sql_integer};
@@ -24,7 +24,7 @@ use crate::time;
 pub const STAGED: &str = "kappa.staged";
 
 /// Longest pause before a commit that lost is built again.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// How rows get into a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub enum CommitOutcome {
         snapshot_id: i64,
         /// Staged files that no snapshot names: they may be deleted once the checkpoint is recorded as confirmed.
         released: Vec<String>,
+        /// Snapshots that the table has forgotten with this commit.
+        forgotten: Vec<SnapshotRef>,
     },
     /// An earlier call had.
     AlreadyCommitted {
@@ -140,6 +142,7 @@ impl Catalog {
     }
 
     fn attempt(&self, commits: &[TableCommit], fence: &Fence, first: bool, created: &mut Vec<String>) -> Result<Attempt> {
+        let _turn = self.turn();
         let mut prepared = Vec::with_capacity(commits.len());
         for commit in commits {
             prepared.push(self.prepare(commit, fence, first, created)?);
@@ -216,7 +219,7 @@ impl Catalog {
             Prepared::Built(built, _, released) => {
                 self.remember(&built.table);
                 files::remove_quietly(&built.expired_metadata);
-                CommitOutcome::Committed { snapshot_id: built.snapshot_id, released }
+                CommitOutcome::Committed { snapshot_id: built.snapshot_id, released, forgotten: built.forgotten }
             }
         }
     }

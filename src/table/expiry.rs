@@ -7,11 +7,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use iceberg::spec::TableMetadata;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// How long snapshots stay.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// All of them.
     pub all: Duration,

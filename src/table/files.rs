@@ -21,6 +21,12 @@ pub fn file_name(url: &str) -> &str {
     url.rsplit('/').next().unwrap_or(url)
 }
 
+/// Whether there is a file.
+pub fn exists(url: &str) -> Result<bool> {
+    let path = path_of(url)?;
+    path.try_exists().map_err(|error| Error::io("look at", &path, error))
+}
+
 /// Makes a directory and its parents, and their entries durable.
 pub fn create_directory(path: &Path) -> Result<()> {
     if path.is_dir() {

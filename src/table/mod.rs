@@ -7,7 +7,7 @@
 //!
 //! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
 //! [`datafile`] Parquet and its metrics; [`catalog`] over [`sql`]; [`commit`] with [`marker`] (a pure decision),
-//! [`upsert`] (rewrite or position deletes) and [`snapshot`] (manifests to metadata) and [`expiry`]; [`live`] what a snapshot holds, and
+//! [`upsert`] (rewrite or position deletes) and [`snapshot`] (manifests to metadata) and [`expiry`]; [`maintenance`] keeps it small; [`live`] what a snapshot holds, and
 //! [`scan`] its rows.
 
 pub mod catalog;
@@ -17,6 +17,7 @@ pub mod expiry;
 pub mod files;
 pub mod io;
 pub mod live;
+pub mod maintenance;
 pub mod manifests;
 pub mod marker;
 pub mod name;
@@ -26,6 +27,8 @@ pub mod schema;
 mod snapshot;
 mod sql;
 mod upsert;
+
+pub use iceberg::spec::SnapshotRef;
 
 pub use catalog::{Catalog, CreateTable, Settings, Table};
 pub use commit::{CommitKind, CommitOutcome, Fence, TableCommit};

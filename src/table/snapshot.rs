@@ -7,7 +7,8 @@ use iceberg::MetadataLocation;
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, DataFile, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
-    ManifestWriter, ManifestWriterBuilder, Operation, Snapshot, SnapshotSummaryCollector, Summary, UNASSIGNED_SEQUENCE_NUMBER,
+    ManifestWriter, ManifestWriterBuilder, Operation, Snapshot, SnapshotRef, SnapshotSummaryCollector, Summary,
+    UNASSIGNED_SEQUENCE_NUMBER,
 };
 
 use super::catalog::{Settings, Table, write_metadata};
@@ -36,6 +37,8 @@ pub(super) struct Change {
 pub(super) struct Built {
     pub(super) table: Table,
     pub(super) snapshot_id: i64,
+    /// Snapshots that it forgets.
+    pub(super) forgotten: Vec<SnapshotRef>,
     /// Metadata files that fell out of the log.
     pub(super) expired_metadata: Vec<String>,
 }
@@ -90,7 +93,9 @@ pub(super) fn build(
     let failed = |error| iceberg_error(&format!("extend table {}", base.name()), error);
     let builder = metadata.clone().into_builder(Some(base.metadata_location().to_owned()));
     let builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(failed)?;
-    let builder = builder.remove_snapshots(&expired(metadata, &settings.retention, time::now_ms())?);
+    let expired = expired(metadata, &settings.retention, time::now_ms())?;
+    let forgotten = expired.iter().filter_map(|id| metadata.snapshot_by_id(*id).cloned()).collect();
+    let builder = builder.remove_snapshots(&expired);
     let built = builder.set_properties(notes.properties).and_then(|builder| builder.build()).map_err(failed)?;
     let location = next_location(base, &built.metadata)?;
     created.push(location.clone());
@@ -98,7 +103,7 @@ pub(super) fn build(
     files::sync_directory(&files::path_of(&format!("{}/metadata", base.location()))?)?;
     let expired_metadata = built.expired_metadata_logs.into_iter().map(|entry| entry.metadata_file).collect();
     let table = Table::at(base.name().clone(), Arc::new(built.metadata), location);
-    Ok(Built { table, snapshot_id, expired_metadata })
+    Ok(Built { table, snapshot_id, forgotten, expired_metadata })
 }
 
 /// The next numbered metadata file. A foreign writer's naming is not followed, only its number.

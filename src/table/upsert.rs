@@ -213,7 +213,7 @@ fn delete(
     Ok((added, removed))
 }
 
-fn write_deletes(table: &Table, positions: Positions, created: &mut Vec<String>) -> Result<DataFile> {
+pub(super) fn write_deletes(table: &Table, positions: Positions, created: &mut Vec<String>) -> Result<DataFile> {
     let url = new_data_url(table, "-deletes");
     created.push(url.clone());
     let schema = delete_schema()?;
@@ -238,6 +238,6 @@ pub(crate) fn new_data_url(table: &Table, suffix: &str) -> String {
     format!("{}/data/{}{suffix}.parquet", table.location(), time::new_ordered_uuid())
 }
 
-fn sync_data(table: &Table) -> Result<()> {
+pub(super) fn sync_data(table: &Table) -> Result<()> {
     files::sync_directory(&files::path_of(&format!("{}/data", table.location()))?)
 }

@@ -210,12 +210,13 @@ class Live:
             over.set()
             thread.join()
 
-    def check(self) -> None:
-        """Ends it in order; all outputs hold what was given."""
+    def check(self) -> str:
+        """Ends it in order; all outputs hold what was given. What the job has said."""
         self.process.send_signal(signal.SIGTERM)
         _, errors = self.process.communicate(timeout=WITHIN)
         assert self.process.returncode == 0, errors
         check_all(self.cluster, self.sinks.rows, self.sinks.totals, self.records[: self.given])
+        return errors
 
 
 def payments(count: int, seed: int = 1, start: int = 0) -> list[dict[str, Any]]:

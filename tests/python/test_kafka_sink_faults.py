@@ -27,6 +27,7 @@ from sink_support import (
     Sinks,
     Topics,
     check_all,
+    events,
     fill,
     middles,
     payments,
@@ -206,7 +207,8 @@ def test_an_outage_longer_than_the_broker_keeps_a_transaction(sink: Topics, sink
         began = time.monotonic()
     live.wait()
     assert time.monotonic() - began < WITHIN
-    live.check()
+    warnings = [each["message"] for each in events(live.check(), "notice") if each["level"] == "warning"]
+    assert any("cannot be delivered now" in each for each in warnings), warnings
     topics = (sinks.rows, sinks.totals)
     sent, kept = (sum(len(sink.records(topic, committed=committed)) for topic in topics) for committed in (False, True))
     assert sent > kept, "no transaction was given up"

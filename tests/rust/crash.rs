@@ -2,9 +2,13 @@
 //! the position that they say (the prefix property), and in the end at the end of the log.
 
 use std::path::Path;
+use std::time::Duration;
 
 use kappa::checkpoint::manifest::Mode;
 use kappa::job::{Outcome, Run, RunOptions, start};
+use kappa::table::Settings;
+use kappa::table::expiry::Retention;
+use kappa::table::maintenance::{Policy, Reach};
 
 use crate::support::child;
 use crate::support::data::{Log, Random};
@@ -69,7 +73,9 @@ fn die_in_a_live_run(point: &str, hit: u64, parallelism: usize) {
     let armed = format!("{point}:{hit}");
     // With so little memory that caches are emptied all the time, or with enough.
     let memory_bytes = if hit.is_multiple_of(2) { 1 } else { 32 << 20 };
-    let run = RunOptions { memory_bytes, ..options(&job, Mode::Live, parallelism, 1) };
+    // Tables that are merged and cleaned after nearly every commit, by rewriting them or by position deletes.
+    let tables = eager(if hit.is_multiple_of(2) { 0 } else { 8 << 20 });
+    let run = RunOptions { memory_bytes, tables, ..options(&job, Mode::Live, parallelism, 1) };
     let mut child = child::run(&world, &job, &run, Some(&armed));
     for slice in 1..=SLICES {
         let upto: Vec<i64> = log.ends().iter().map(|end| end * slice / SLICES).collect();
@@ -85,6 +91,30 @@ fn die_in_a_live_run(point: &str, hit: u64, parallelism: usize) {
     writer.append(&log, &log.ends());
     live_to_the_end(&world, &job, &log, 4 - parallelism);
     assert_tidy(&world, &armed);
+    // What a next process would remove as nobody's is.
+    sweep(&world);
+    world.check_end(&log, &job, &Domain::whole(&log), "swept");
+}
+
+/// Removes what no table names, as a process does that takes the version over.
+fn sweep(world: &World) {
+    let catalog = world.catalog().with_settings(Settings { orphan_grace: Duration::ZERO, ..Settings::default() });
+    let later = kappa::time::now_ms() + 1000;
+    for name in catalog.list().unwrap() {
+        let table = catalog.require(&name).unwrap();
+        let began = kappa::time::new_ordered_uuid();
+        catalog.remove_orphans(&name, table.uuid(), &mut Reach::default(), began, later).unwrap();
+        let left = catalog.remove_orphans(&name, table.uuid(), &mut Reach::default(), began, later).unwrap();
+        assert_eq!(left, 0);
+    }
+}
+
+/// Limits under which there is always something to merge and to remove.
+fn eager(rewrite_below: u64) -> Settings {
+    let retention = Retention { all: Duration::ZERO, hourly: Duration::ZERO, at_least: 1 };
+    let compaction = Policy { smallest: 256, fan_in: 2, ..Policy::default() };
+    let merge_deletes_at = 3;
+    Settings { rewrite_below, merge_deletes_at, retention, compaction, ..Settings::default() }
 }
 
 /// Nothing of a crash stays behind in the version's directory but the two checkpoints that are kept.
@@ -129,6 +159,25 @@ points! {
     k15_metadata_written_and_the_catalog_not_swapped "K15"
     k16_the_catalog_swapped_and_nobody_told "K16"
     k18_committed_and_not_noted "K18"
+}
+
+/// Of the thread that looks after the tables: the job dies with it.
+macro_rules! maintenance_points {
+    ($($name:ident $point:literal)*) => {$(
+        #[test]
+        fn $name() {
+            die_in_a_live_run($point, 1, 2);
+            die_in_a_live_run($point, 4, 1);
+            die_in_a_live_run($point, 5, 3);
+        }
+    )*};
+}
+
+maintenance_points! {
+    c1_merged_and_in_no_snapshot "C1"
+    c2_the_merge_committed_and_nobody_told "C2"
+    c3_snapshots_forgotten_and_their_files_there "C3"
+    c4_data_removed_and_the_manifests_that_named_it_there "C4"
 }
 
 #[test]

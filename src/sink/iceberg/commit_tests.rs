@@ -125,7 +125,7 @@ fn a_repeated_checkpoint_does_nothing() {
         // Another process, which knows nothing of it, and to which the files of the first are not of interest any more.
         crate::table::files::remove_quietly(commit.files.iter().map(|file| &file.path).filter(|_| rewrite_below > 0));
         let again = world.other().commit(std::slice::from_ref(&commit), &fence(2)).unwrap().remove(0);
-        let CommitOutcome::Committed { snapshot_id, released } = first else { panic!() };
+        let CommitOutcome::Committed { snapshot_id, released, .. } = first else { panic!() };
         assert_eq!(again, CommitOutcome::AlreadyCommitted { snapshot_id: Some(snapshot_id), released: released.clone() });
         assert_eq!(released.len(), if rewrite_below == 0 { 1 } else { 2 });
         assert_eq!(world.read("t"), [row("a", 2)]);

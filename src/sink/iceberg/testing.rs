@@ -1,10 +1,12 @@
 //! What the tests of the sink share: a real SQLite catalog and real files in a directory of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use iceberg::spec::SnapshotRef;
 
 use super::IcebergStaging;
 use crate::error::Result;
@@ -13,8 +15,11 @@ use crate::plan::schema::{DataType, Field, Schema, TimeUnit};
 use crate::sink::{Change, StagedFile, StagingWriter};
 use crate::table::catalog::Settings;
 use crate::table::commit::marker_summary;
+use crate::table::live;
+use crate::table::maintenance::Reach;
 use crate::table::scan::Scan;
 use crate::table::{Catalog, CommitKind, CommitOutcome, CreateTable, Fence, Table, TableCommit, TableName};
+use crate::time;
 
 pub(super) const VERSION: &str = "version-1";
 
@@ -160,4 +165,70 @@ pub(super) fn foreign_commit(catalog: &Catalog, table: &str, checkpoint: u64, ro
 /// The rows of a table.
 pub(super) fn scan(catalog: &Catalog, table: &str, snapshot: Option<i64>) -> Scan {
     Scan::plan(catalog.manifests(), &catalog.require(&name(table)).unwrap(), snapshot).unwrap()
+}
+
+/// Nobody asks a merge to stop.
+pub(super) static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// Looks after a table as a running job does, step by step.
+#[derive(Default)]
+pub(super) struct Care {
+    pub(super) forgotten: Vec<SnapshotRef>,
+    reach: Reach,
+}
+
+impl Care {
+    pub(super) fn forgotten(&mut self, outcome: &CommitOutcome) {
+        if let CommitOutcome::Committed { forgotten, .. } = outcome {
+            self.forgotten.extend(forgotten.iter().cloned());
+        }
+    }
+
+    /// Merges as long as it is worth it; how often.
+    pub(super) fn merge(&mut self, world: &World, table: &Table, checkpoint: u64) -> usize {
+        let mut merges = 0;
+        while let Some(merged) = world.catalog.compact(table.name(), table.uuid(), &fence(checkpoint), &GO_ON).unwrap() {
+            self.forgotten.extend(merged.forgotten);
+            merges += 1;
+        }
+        merges
+    }
+
+    pub(super) fn clean(&mut self, world: &World, table: &Table) -> usize {
+        let removed = world.catalog.clean(table.name(), table.uuid(), &self.forgotten, &mut self.reach).unwrap();
+        self.forgotten.clear();
+        removed
+    }
+
+    /// As the next process would at its start.
+    pub(super) fn sweep(&mut self, world: &World, table: &Table) -> usize {
+        let now = time::now_ms() + 1;
+        world.catalog.remove_orphans(table.name(), table.uuid(), &mut self.reach, time::new_ordered_uuid(), now).unwrap()
+    }
+
+    /// All snapshots can be read, and no file is there that none of them names.
+    pub(super) fn assert_nothing_is_missing_or_left(&self, world: &World, table: &Table) {
+        let now = world.catalog.require(table.name()).unwrap();
+        let mut named: BTreeSet<String> = now.metadata().metadata_log().iter().map(|e| e.metadata_file.clone()).collect();
+        named.insert(now.metadata_location().to_owned());
+        for snapshot in now.metadata().snapshots() {
+            world.read_at(table.name().table(), Some(snapshot.snapshot_id()));
+            named.insert(snapshot.manifest_list().to_owned());
+            let manifests = live::manifests(Some(snapshot.as_ref())).unwrap();
+            let live = live::Live::load(world.catalog.manifests(), &manifests).unwrap();
+            named.extend(manifests.into_iter().map(|manifest| manifest.manifest_path));
+            named.extend(live.data.iter().chain(&live.deletes).map(|entry| entry.file.file_path().to_owned()));
+        }
+        assert_eq!(files_of(table), named);
+    }
+}
+
+/// The URLs of all files of a table.
+pub(super) fn files_of(table: &Table) -> BTreeSet<String> {
+    let folders = ["data", "metadata"].map(|folder| format!("{}/{folder}", table.location()));
+    let list = |folder: &String| {
+        let entries = std::fs::read_dir(folder.trim_start_matches("file://")).unwrap();
+        entries.map(|entry| format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy())).collect::<Vec<_>>()
+    };
+    folders.iter().flat_map(list).collect()
 }

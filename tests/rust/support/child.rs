@@ -25,7 +25,7 @@ const TASK: &str = "KAPPA_TEST_TASK";
 enum Task {
     Run {
         plan: JobPlan,
-        options: RunOptions,
+        options: Box<RunOptions>,
         settings: BTreeMap<String, String>,
     },
     /// Appends payloads to partition 0, with a flush after each batch of them.
@@ -50,7 +50,7 @@ pub struct Process {
 
 /// Starts a run of a job. `failpoint` as in `KAPPA_FAILPOINT`.
 pub fn run(world: &World, job: &Job, options: &RunOptions, failpoint: Option<&str>) -> Process {
-    let task = Task::Run { plan: job.plan(), options: options.clone(), settings: overrides(world.dir.path()) };
+    let task = Task::Run { plan: job.plan(), options: Box::new(options.clone()), settings: overrides(world.dir.path()) };
     start(world.dir.path(), &task, failpoint)
 }
 
@@ -126,7 +126,7 @@ fn child() {
     let outcome = match task {
         Task::Run { plan, options, settings } => {
             let settings = Settings::resolve(&settings, None).unwrap();
-            kappa::job::start(plan, options, settings).and_then(|run| {
+            kappa::job::start(plan, *options, settings).and_then(|run| {
                 while !run.is_finished() {
                     run.next_event(Duration::from_millis(20));
                 }

@@ -1,0 +1,124 @@
+//! Merges and removals against a real SQLite catalog and real files.
+
+use std::time::Duration;
+
+use super::testing::*;
+use crate::sink::Change;
+use crate::table::Fault;
+use crate::table::catalog::Settings;
+use crate::table::expiry::Retention;
+use crate::table::maintenance::{Policy, Reach};
+
+/// Each commit of an append table adds a file; merged, there are few, and no row is lost, doubled or moved out of order.
+#[test]
+fn a_table_of_many_commits_stays_small() {
+    let retention = Retention { all: Duration::ZERO, hourly: Duration::ZERO, at_least: 16 };
+    let world = World::new(Settings { retention, ..Settings::default() });
+    let table = world.create("t", &[]);
+    let mut care = Care::default();
+    let mut merges = 0;
+    for checkpoint in 1..=200_u64 {
+        let rows = vec![row("a", checkpoint as i64), row("b", checkpoint as i64)];
+        care.forgotten(&world.commit(&table, checkpoint, vec![Change::Append(batch(&rows))]));
+        merges += care.merge(&world, &table, checkpoint);
+        care.clean(&world, &table);
+        // What the newest snapshot says of the rows is what it said before the merge.
+        assert_eq!(world.summary("t")["kappa.checkpoint"], checkpoint.to_string());
+    }
+    assert!((20..40).contains(&merges), "{merges} merges");
+    assert_eq!(world.read("t").len(), 400);
+    assert_eq!(world.catalog.require(table.name()).unwrap().row_count(), 400);
+    care.sweep(&world, &table);
+    let (data, metadata): (Vec<String>, Vec<String>) = files_of(&table).into_iter().partition(|file| file.contains("/data/"));
+    // Files of at most 16 snapshots that are not forgotten yet, and a hundred metadata files of Iceberg's own log.
+    assert!(data.len() < 40 && metadata.len() < 160, "{} data files, {} of metadata", data.len(), metadata.len());
+}
+
+/// Rows that are deleted while a merge reads them are deleted in what it has written.
+#[test]
+fn deletes_that_come_during_a_merge_are_kept() {
+    let compaction = Policy { fan_in: 2, ..Policy::default() };
+    let world = World::new(Settings { rewrite_below: 0, compaction, ..Settings::default() });
+    let table = world.create("t", &["k"]);
+    world.commit(&table, 1, vec![upsert(&[row("a", 1), row("b", 1), row("c", 1)])]);
+    world.commit(&table, 2, vec![upsert(&[row("d", 2), row("a", 2), row("e", 2)])]);
+    let begun = world.catalog.rewrite(table.name(), table.uuid(), &GO_ON).unwrap().unwrap();
+    world.commit(&table, 3, vec![upsert(&[row("c", 3)]), Change::Delete(keys(&[Some("d")]))]);
+    let merged = world.catalog.put_in_place(&begun, &fence(3), &GO_ON).unwrap().unwrap();
+    assert_eq!(merged.files, 2);
+    assert_eq!(world.summary("t")["operation"], "replace");
+    let expected = [row("a", 2), row("b", 1), row("c", 3), row("e", 2)];
+    assert_eq!(world.read("t"), expected);
+    // Before it the same, and after it deletes are found in the new file.
+    world.commit(&table, 4, vec![upsert(&[row("e", 4)]), Change::Delete(keys(&[Some("b")]))]);
+    assert_eq!(world.read("t"), [row("a", 2), row("c", 3), row("e", 4)]);
+    assert_eq!(world.read_at("t", Some(merged.snapshot_id)), expected);
+}
+
+#[test]
+fn a_merge_of_files_that_another_engine_rewrote_is_thrown_away() {
+    let compaction = Policy { fan_in: 2, ..Policy::default() };
+    let world = World::new(Settings { compaction, ..Settings::default() });
+    let table = world.create("t", &[]);
+    for checkpoint in 1..=2 {
+        world.commit(&table, checkpoint, vec![Change::Append(batch(&[row("a", checkpoint as i64)]))]);
+    }
+    let begun = world.catalog.rewrite(table.name(), table.uuid(), &GO_ON).unwrap().unwrap();
+    let other = Care::default().merge(&world, &table, 2);
+    let before = files_of(&table).len();
+    assert_eq!((other, world.catalog.put_in_place(&begun, &fence(2), &GO_ON).unwrap()), (1, None));
+    assert_eq!(files_of(&table).len(), before - 1, "what was written for nothing is gone");
+    assert_eq!(world.read("t"), [row("a", 1), row("a", 2)]);
+}
+
+#[test]
+fn a_merge_by_a_former_owner_is_refused_and_one_with_a_lost_reply_is_found() {
+    let compaction = Policy { fan_in: 2, ..Policy::default() };
+    let world = World::new(Settings { compaction, orphan_grace: Duration::ZERO, ..Settings::default() });
+    let table = world.create("t", &[]);
+    for checkpoint in 1..=2 {
+        world.commit(&table, checkpoint, vec![Change::Append(batch(&[row("a", checkpoint as i64)]))]);
+    }
+    let merge = || world.catalog.compact(table.name(), table.uuid(), &fence(2), &GO_ON);
+    world.catalog.inject(Fault::RequestLost);
+    assert_eq!(merge().unwrap().unwrap().files, 2);
+    for checkpoint in 3..=4 {
+        world.commit(&table, checkpoint, vec![Change::Append(batch(&[row("a", checkpoint as i64)]))]);
+    }
+    world.catalog.inject(Fault::ReplyLost);
+    assert!(merge().unwrap_err().is_retryable());
+    assert_eq!(merge().unwrap(), None, "it was merged");
+    assert_eq!(world.read("t").len(), 4);
+    for checkpoint in 5..=7 {
+        world.commit(&table, checkpoint, vec![Change::Append(batch(&[row("a", checkpoint as i64)]))]);
+    }
+    world.other().claim_owner(VERSION, 2).unwrap();
+    assert_eq!(merge().unwrap_err().code(), "fenced");
+    assert_eq!(world.read("t").len(), 7);
+    // What an attempt with an unknown outcome has written stays until it is known.
+    let mut care = Care::default();
+    assert!(care.sweep(&world, &table) > 0);
+    care.assert_nothing_is_missing_or_left(&world, &table);
+}
+
+#[test]
+fn what_dead_processes_left_goes_and_what_others_write_stays() {
+    let world = World::new(Settings::default());
+    let table = world.create("t", &[]);
+    world.commit(&table, 1, vec![Change::Append(batch(&[row("a", 1)]))]);
+    let before = files_of(&table);
+    stage(&table, vec![Change::Append(batch(&[row("lost", 1)]))]);
+    let folder = table.location().trim_start_matches("file://");
+    let foreign = format!("{folder}/data/00000-0-x.parquet");
+    std::fs::write(&foreign, "being written").unwrap();
+    std::fs::write(format!("{folder}/data/README.txt"), "no table file").unwrap();
+    assert_eq!(Care::default().sweep(&world, &table), 1);
+    assert_eq!(files_of(&table).len(), before.len() + 2);
+    // After its time a file that nobody has named goes too, whoever has written it.
+    let later = crate::time::now_ms() + 4 * 24 * 3_600_000;
+    let began = crate::time::new_ordered_uuid();
+    let removed = world.catalog.remove_orphans(table.name(), table.uuid(), &mut Reach::default(), began, later);
+    assert_eq!(removed.unwrap(), 1);
+    assert!(!std::path::Path::new(&foreign).exists());
+    assert_eq!(world.read("t"), [row("a", 1)]);
+}

@@ -1,0 +1,154 @@
+//! What keeps a table small while a job commits to it for months: data files are merged, and files that only forgotten
+//! snapshots named are removed. Each step is safe to be cut off anywhere and is done again or found again later.
+
+mod choose;
+mod cleanup;
+pub mod orphans;
+mod rewrite;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use iceberg::spec::SnapshotRef;
+use uuid::Uuid;
+
+pub use choose::Policy;
+pub use cleanup::Reach;
+pub use rewrite::Rewritten;
+
+use super::catalog::{Catalog, Table, fenced, sql_integer};
+use super::commit::Fence;
+use super::live::{Live, manifests};
+use super::name::TableName;
+use super::snapshot::{Built, Notes, build, check_supported};
+use super::sql::{OwnerRow, Swap, Swapped};
+use super::{commit, files};
+use crate::error::{Error, Result};
+use crate::protocol::failpoint;
+use crate::time;
+
+/// Summary key of a snapshot that only merged files: its rows are those of its parent, whose marker it repeats.
+pub const COMPACTION: &str = "kappa.compaction";
+
+/// What a merge has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// How many files it took the place of.
+    pub files: usize,
+    /// The new snapshot.
+    pub snapshot_id: i64,
+    /// Snapshots that its commit forgot.
+    pub forgotten: Vec<SnapshotRef>,
+}
+
+enum Attempt {
+    Done(Box<Built>),
+    /// Another commit was first.
+    Lost,
+    /// A file that was merged is gone from the table, or the table itself is.
+    Overtaken,
+    /// Nobody knows: the next attempt finds the old files there or not.
+    Unknown(Error),
+}
+
+impl Catalog {
+    /// Merges those files of a table that are most worth it into one. None if there is nothing to do, if another engine
+    /// rewrote the same files meanwhile, or if it was told to stop.
+    ///
+    /// # Errors
+    /// `Conflict` if another owner took the version over; `Corruption` if a file is damaged; `Unavailable` if the catalog
+    /// or the disk is: the table is as before, or merged.
+    pub fn compact(&self, name: &TableName, uuid: Uuid, fence: &Fence, stop: &AtomicBool) -> Result<Option<Compacted>> {
+        let Some(rewritten) = self.rewrite(name, uuid, stop)? else { return Ok(None) };
+        failpoint::hit("C1");
+        self.put_in_place(&rewritten, fence, stop)
+    }
+
+    /// The first half of [`Self::compact`], which takes the time: the table does not know of it yet.
+    pub fn rewrite(&self, name: &TableName, uuid: Uuid, stop: &AtomicBool) -> Result<Option<Rewritten>> {
+        let Some(table) = self.load(name)?.filter(|table| table.uuid() == uuid) else { return Ok(None) };
+        check_supported(&table)?;
+        rewrite::rewrite(self, &table, &self.settings.compaction, stop)
+    }
+
+    /// The second half: commits what was rewritten, on top of what came meanwhile.
+    pub fn put_in_place(&self, rewritten: &Rewritten, fence: &Fence, stop: &AtomicBool) -> Result<Option<Compacted>> {
+        let mut unknown = None;
+        for attempt in 0..self.settings.attempts.max(1) {
+            if attempt > 0 {
+                std::thread::sleep(time::jitter(commit::PAUSE));
+            }
+            let mut created = Vec::new();
+            match self.attempt_to_place(rewritten, fence, &mut created) {
+                Ok(Attempt::Done(built)) => {
+                    failpoint::hit("C2");
+                    let (files, snapshot_id) = (rewritten.inputs(), built.snapshot_id);
+                    return Ok(Some(Compacted { files, snapshot_id, forgotten: built.forgotten }));
+                }
+                Ok(Attempt::Unknown(error)) => unknown = Some(error),
+                other => {
+                    files::remove_quietly(&created);
+                    match other {
+                        Ok(Attempt::Lost) if !stop.load(SeqCst) => {}
+                        Err(error) if unknown.is_none() => {
+                            rewritten.discard();
+                            return Err(error);
+                        }
+                        _ => break,
+                    }
+                }
+            }
+        }
+        // The catalog may name what was written; if it does not, it is found among the orphans.
+        if let Some(error) = unknown {
+            return Err(error);
+        }
+        rewritten.discard();
+        Ok(None)
+    }
+
+    fn attempt_to_place(&self, rewritten: &Rewritten, fence: &Fence, created: &mut Vec<String>) -> Result<Attempt> {
+        let _turn = self.turn();
+        let base = match self.load(&rewritten.table)? {
+            Some(base) if base.uuid() == rewritten.uuid => base,
+            _ => return Ok(Attempt::Overtaken),
+        };
+        check_supported(&base)?;
+        let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?;
+        let live = Live::load(self.manifests(), &manifests)?;
+        let Some(change) = rewrite::plan(rewritten, &base, &live, created)? else { return Ok(Attempt::Overtaken) };
+        let summary = inherited(&base);
+        let notes = Notes { summary: &summary, properties: Default::default() };
+        let built = build(self.manifests(), &base, manifests, &change, notes, &self.settings, created)?;
+        let to = built.table.metadata_location().to_owned();
+        let swap = Swap { name: base.name().clone(), from: base.metadata_location().to_owned(), to };
+        let (owner, checkpoint) = (sql_integer(fence.owner)?, sql_integer(fence.checkpoint)?);
+        let row = OwnerRow { version: &fence.version, owner, checkpoint };
+        match self.io.run(self.database.swap(&[swap], Some(&row)))? {
+            Swapped::Done => {
+                self.remember(&built.table);
+                files::remove_quietly(&built.expired_metadata);
+                Ok(Attempt::Done(Box::new(built)))
+            }
+            Swapped::Lost(_) => Ok(Attempt::Lost),
+            Swapped::Fenced(now) => Err(fenced(&fence.version, owner, now)),
+            Swapped::Unknown(error) => Ok(Attempt::Unknown(error)),
+        }
+    }
+
+    /// Removes the files that only these forgotten snapshots named. How many that were. Another call with the same snapshots
+    /// does no harm.
+    pub fn clean(&self, name: &TableName, uuid: Uuid, forgotten: &[SnapshotRef], reach: &mut Reach) -> Result<usize> {
+        match self.load(name)? {
+            Some(table) if table.uuid() == uuid => cleanup::clean(self, &table, forgotten, reach),
+            _ => Ok(0),
+        }
+    }
+}
+
+/// What the newest snapshot says about the rows, which stay the same.
+fn inherited(base: &Table) -> BTreeMap<String, String> {
+    let summary = base.metadata().current_snapshot().map(|snapshot| snapshot.summary().additional_properties.clone());
+    let ours = summary.unwrap_or_default().into_iter().filter(|(key, _)| key.starts_with("kappa."));
+    ours.chain([(COMPACTION.to_owned(), "true".to_owned())]).collect()
+}

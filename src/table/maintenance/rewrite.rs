@@ -1,0 +1,156 @@
+//! Several data files become one: read and written aside, then put in their place by compare-and-swap.
+//!
+//! Commits go on meanwhile. Rows of the old files that they delete are deleted in the new one too, by their places there;
+//! if one of the old files is gone, the work was for nothing and is thrown away.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use iceberg::spec::{DataContentType, DataFile, Operation};
+use roaring::RoaringTreemap;
+use uuid::Uuid;
+
+use super::choose::{Policy, Weight, choose};
+use crate::error::Result;
+use crate::table::catalog::{Catalog, Table};
+use crate::table::datafile::ParquetFile;
+use crate::table::live::{Live, LiveFile, Positions, manifests};
+use crate::table::name::TableName;
+use crate::table::scan::RowReader;
+use crate::table::snapshot::Change;
+use crate::table::{files, schema, upsert};
+
+/// One file that holds the live rows of others, durable and in no snapshot yet.
+#[derive(Debug)]
+pub struct Rewritten {
+    pub(super) table: TableName,
+    pub(super) uuid: Uuid,
+    inputs: Vec<Input>,
+    /// None if no row was left.
+    output: Option<DataFile>,
+}
+
+/// A file that was read.
+#[derive(Debug)]
+struct Input {
+    path: String,
+    /// The rows that were deleted then.
+    deleted: RoaringTreemap,
+    /// Where its rows begin in the new file.
+    first: u64,
+}
+
+impl Input {
+    /// Where a row that was live then is in the new file.
+    fn place(&self, row: u64) -> u64 {
+        self.first + row - self.deleted.rank(row)
+    }
+}
+
+impl Rewritten {
+    /// How many files it takes the place of.
+    pub fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// Removes what was written.
+    pub(super) fn discard(&self) {
+        files::remove_quietly(self.output.iter().map(|file| file.file_path().to_owned()).collect::<Vec<_>>().iter());
+    }
+}
+
+/// Rewrites those files of a table that are most worth it. None if none is, or if it was told to stop.
+pub(super) fn rewrite(catalog: &Catalog, table: &Table, policy: &Policy, stop: &AtomicBool) -> Result<Option<Rewritten>> {
+    if is_small(table, policy) {
+        return Ok(None);
+    }
+    let live = Live::load(catalog.manifests(), &manifests(table.metadata().current_snapshot().map(AsRef::as_ref))?)?;
+    let mut positions = live.positions()?;
+    let weigh = |entry: &LiveFile| Weight {
+        bytes: entry.file.file_size_in_bytes(),
+        rows: entry.file.record_count(),
+        deleted: positions.get(entry.file.file_path()).map_or(0, RoaringTreemap::len),
+    };
+    let weights: Vec<Weight> = live.data.iter().map(weigh).collect();
+    let chosen: Vec<&LiveFile> = choose(&weights, policy).into_iter().filter_map(|at| live.data.get(at)).collect();
+    if chosen.is_empty() {
+        return Ok(None);
+    }
+    let url = upsert::new_data_url(table, "-compacted");
+    let written = copy(table, &url, &chosen, &mut positions, stop);
+    if !matches!(written, Ok(Some(_))) {
+        files::remove_quietly([&url]);
+    }
+    let Some((inputs, output)) = written? else { return Ok(None) };
+    if output.is_none() {
+        files::remove_quietly([&url]);
+    }
+    Ok(Some(Rewritten { table: table.name().clone(), uuid: table.uuid(), inputs, output }))
+}
+
+/// Whether a look at the newest summary is enough: too few files to merge, and no deleted rows.
+fn is_small(table: &Table, policy: &Policy) -> bool {
+    let total = |key| table.summary(None, key).and_then(|total| total.parse::<usize>().ok());
+    let few = total("total-data-files").is_some_and(|files| files < policy.fan_in);
+    few && total("total-position-deletes") == Some(0)
+}
+
+/// Copies the live rows; none if it was told to stop.
+fn copy(
+    table: &Table,
+    url: &str,
+    chosen: &[&LiveFile],
+    positions: &mut Positions,
+    stop: &AtomicBool,
+) -> Result<Option<(Vec<Input>, Option<DataFile>)>> {
+    let schema = schema::to_arrow(table.metadata().current_schema())?;
+    let mut output = ParquetFile::create(url, &schema)?;
+    let (mut inputs, mut rows) = (Vec::with_capacity(chosen.len()), 0_u64);
+    for entry in chosen {
+        let path = entry.file.file_path();
+        let deleted = positions.remove(path).unwrap_or_default();
+        let first = rows;
+        for batch in RowReader::open(path, &schema, Some(&deleted))? {
+            let batch = batch?;
+            if stop.load(SeqCst) {
+                return Ok(None);
+            }
+            rows += batch.num_rows() as u64;
+            output.write(&batch)?;
+        }
+        inputs.push(Input { path: path.to_owned(), deleted, first });
+    }
+    let finished = output.finish()?;
+    upsert::sync_data(table)?;
+    let described = finished.data_file(table.metadata().current_schema(), DataContentType::Data)?;
+    Ok(Some((inputs, (rows > 0).then_some(described))))
+}
+
+/// What putting it in place does to a table that holds `live` now; none if one of the files is gone.
+pub(super) fn plan(rewritten: &Rewritten, table: &Table, live: &Live, created: &mut Vec<String>) -> Result<Option<Change>> {
+    let mut positions = live.positions()?;
+    let mut change =
+        Change { added: Vec::new(), added_deletes: Vec::new(), removed: Vec::new(), operation: Operation::Replace };
+    let (mut moved, mut touched) = (RoaringTreemap::new(), false);
+    for input in &rewritten.inputs {
+        let Some(entry) = live.data.iter().find(|entry| entry.file.file_path() == input.path) else { return Ok(None) };
+        change.removed.push(entry.clone());
+        if let Some(deleted) = positions.remove(&input.path) {
+            touched = true;
+            moved.extend((deleted - &input.deleted).iter().map(|row| input.place(row)));
+        }
+    }
+    if let Some(output) = &rewritten.output {
+        change.added.push(output.clone());
+        if !moved.is_empty() {
+            positions.insert(output.file_path().to_owned(), moved);
+        }
+    }
+    // Deletes of files that are gone would stay for ever: those that are left go into one file.
+    if touched {
+        change.removed.extend(live.deletes.iter().cloned());
+        if !positions.is_empty() {
+            change.added_deletes.push(upsert::write_deletes(table, positions, created)?);
+        }
+    }
+    Ok(Some(change))
+}
