@@ -25,7 +25,7 @@ pub use options::RunOptions;
 use crate::checkpoint::coordinator::{CheckpointDone, Control, Ending, Observer};
 use crate::checkpoint::manifest::{Manifest, Mode};
 use crate::config::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Epoch;
 use crate::plan::logical::JobPlan;
 use crate::protocol::failpoint;
@@ -333,7 +333,10 @@ impl Observer for Told {
     }
 
     fn table_neglected(&self, table: &TableName, why: &Error) {
-        let message = format!("files of table {table} cannot be merged or removed now, which is tried again: {why}");
+        let message = match why.kind() {
+            ErrorKind::Corruption => format!("a file of table {table} is damaged: {why}"),
+            _ => format!("files of table {table} cannot be merged or removed now, which is tried again: {why}"),
+        };
         self.events.tell(Event::Notice { level: "warning", message, time_ms: now_ms() });
     }
 

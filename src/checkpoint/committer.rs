@@ -54,6 +54,8 @@ pub struct Committer {
     pub owner: u64,
     /// The manifest with which it took the version over: nothing that it finds is newer.
     pub claimed: Epoch,
+    /// An identifier made before this process wrote anything to the tables.
+    pub began: Uuid,
 }
 
 /// A manifest that the tables and topics have.
@@ -105,7 +107,7 @@ impl Committer {
             CommitTarget::Table(target) => vec![Some((target.table.clone(), target.uuid)), target.dead_letters.clone()],
             CommitTarget::Topic(_) => Vec::new(),
         });
-        Maintenance::new(self.catalog.clone(), version, self.owner, tables.flatten())
+        Maintenance::new(self.catalog.clone(), version, self.owner, self.began, tables.flatten())
     }
 
     /// Commits to all tables or to none; the staged files that nothing needs any more, and what was committed.

@@ -149,8 +149,8 @@ impl Coordinator {
         let (replies, confirmations) = crossbeam_channel::unbounded();
         let over = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
-            let Committer { owner, claimed, .. } = self.committer;
-            let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner, claimed };
+            let Committer { owner, claimed, began, .. } = self.committer;
+            let idle = Committer { catalog: self.committer.catalog.clone(), targets: Vec::new(), owner, claimed, began };
             let mut committer = std::mem::replace(&mut self.committer, idle);
             let mut maintenance = committer.maintenance(&self.last.manifest.version);
             let (committed, news) = (crossbeam_channel::unbounded(), replies.clone());

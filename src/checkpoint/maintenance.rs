@@ -1,5 +1,6 @@
 //! Keeps the tables of a running job small: a thread beside the committer that merges files and removes what no snapshot
-//! names any more. It commits by the same compare-and-swap, under the same owner; a job never waits for it.
+//! names any more. It commits by the same compare-and-swap, under the same owner. A job never waits for the work, only, as for
+//! any other writer, for a commit.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -11,7 +12,13 @@ use super::committer::News;
 use crate::error::{Error, Result};
 use crate::table::maintenance::Reach;
 use crate::table::{Catalog, Fence, SnapshotRef, TableName};
-use crate::time::{new_ordered_uuid, now_ms};
+
+/// Merges of one table before others get their turn.
+const MERGES: usize = 4;
+/// After failures so many looks are left out at most.
+const LONGEST_PAUSE: u32 = 256;
+/// Snapshots whose files could not be removed yet. Beyond these they are left to the next process, which finds the files.
+const MOST_FORGOTTEN: usize = 10_000;
 
 /// A commit to a table.
 #[derive(Debug)]
@@ -29,7 +36,7 @@ pub struct Maintenance {
     catalog: Catalog,
     version: String,
     owner: u64,
-    /// What has a name from before this is no file of this run.
+    /// What has a name from before this is no file of this process.
     began: Uuid,
     tables: BTreeMap<TableName, Care>,
 }
@@ -42,17 +49,33 @@ struct Care {
     reach: Reach,
     /// Whether what earlier processes left was looked for.
     swept: bool,
-    /// Whether somebody was told that it does not work.
-    told: bool,
+    /// What somebody was told that does not work.
+    told: Option<&'static str>,
+    /// Looks to leave out, and how many it will be after the next failure.
+    pause: (u32, u32),
 }
 
 impl Maintenance {
-    /// For the tables of a version, which is claimed, and for which this process has written nothing yet.
-    pub fn new(catalog: Catalog, version: &str, owner: u64, tables: impl Iterator<Item = (TableName, Uuid)>) -> Self {
-        let care =
-            |uuid| Care { uuid, checkpoint: 0, forgotten: Vec::new(), reach: Reach::default(), swept: false, told: false };
+    /// For the tables of a version. `began` is an identifier that was made when all earlier manifests were delivered, before
+    /// this process wrote anything to the tables.
+    pub fn new(
+        catalog: Catalog,
+        version: &str,
+        owner: u64,
+        began: Uuid,
+        tables: impl Iterator<Item = (TableName, Uuid)>,
+    ) -> Self {
+        let care = |uuid| Care {
+            uuid,
+            checkpoint: 0,
+            forgotten: Vec::new(),
+            reach: Reach::default(),
+            swept: false,
+            told: None,
+            pause: (0, 1),
+        };
         let tables = tables.map(|(table, uuid)| (table, care(uuid))).collect();
-        Self { catalog, version: version.to_owned(), owner, began: new_ordered_uuid(), tables }
+        Self { catalog, version: version.to_owned(), owner, began, tables }
     }
 
     /// Works after commits, until the sending side is gone or the job is `over`. What does not work is told once.
@@ -73,16 +96,14 @@ impl Maintenance {
                     Fence { version: self.version.clone(), owner: self.owner, checkpoint: care.checkpoint, recovering: false };
                 let look = || care.look_after(&self.catalog, table, self.began, &fence, over);
                 let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
-                match outcome.unwrap_or_else(|_| Err(Error::internal("the maintenance of a table panicked"))) {
-                    Ok(()) => care.told = false,
-                    // The committer finds out too, and ends the job.
-                    Err(error) if error.code() == "fenced" => return,
-                    Err(error) if !care.told => {
-                        care.told = true;
-                        // Without a coordinator there is nobody to tell.
-                        let _ = news.send(Ok(News::Neglected(table.clone(), error)));
-                    }
-                    Err(_) => {}
+                let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the maintenance of a table panicked")));
+                // The committer finds out too, and ends the job.
+                if outcome.as_ref().is_err_and(|error| error.code() == "fenced") {
+                    return;
+                }
+                if let Some(error) = care.note(outcome).filter(|_| !over.load(SeqCst)) {
+                    // Without a coordinator there is nobody to tell.
+                    let _ = news.send(Ok(News::Neglected(table.clone(), error)));
                 }
             }
         }
@@ -98,23 +119,82 @@ impl Care {
         fence: &Fence,
         over: &AtomicBool,
     ) -> Result<()> {
+        self.forgotten.drain(..self.forgotten.len().saturating_sub(MOST_FORGOTTEN));
         if self.checkpoint == 0 {
             return Ok(());
         }
-        while let Some(compacted) = catalog.compact(table, self.uuid, fence, over)? {
-            self.forgotten.extend(compacted.forgotten);
-        }
-        if over.load(SeqCst) {
+        if self.pause.0 > 0 {
+            self.pause.0 -= 1;
             return Ok(());
         }
-        if !self.swept {
-            catalog.remove_orphans(table, self.uuid, &mut self.reach, began, now_ms())?;
+        // One that fails does not keep the others from their work.
+        let merged = self.merge(catalog, table, fence, over);
+        let swept = self.sweep(catalog, table, began, fence, over);
+        let cleaned = self.clean(catalog, table, over);
+        merged.and(swept).and(cleaned)
+    }
+
+    fn merge(&mut self, catalog: &Catalog, table: &TableName, fence: &Fence, over: &AtomicBool) -> Result<()> {
+        for _ in 0..MERGES {
+            let Some(compacted) = catalog.compact(table, self.uuid, fence, over)? else { break };
+            self.forgotten.extend(compacted.forgotten);
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self, catalog: &Catalog, table: &TableName, began: Uuid, fence: &Fence, over: &AtomicBool) -> Result<()> {
+        if !self.swept && !over.load(SeqCst) {
+            catalog.remove_orphans(table, self.uuid, &mut self.reach, began, fence, over)?;
             self.swept = true;
         }
-        if !self.forgotten.is_empty() {
-            catalog.clean(table, self.uuid, &self.forgotten, &mut self.reach)?;
+        Ok(())
+    }
+
+    fn clean(&mut self, catalog: &Catalog, table: &TableName, over: &AtomicBool) -> Result<()> {
+        if !self.forgotten.is_empty() && !over.load(SeqCst) {
+            catalog.clean(table, self.uuid, &self.forgotten, &mut self.reach, over)?;
             self.forgotten.clear();
         }
         Ok(())
+    }
+
+    /// Notes how a look went. The error, if it is not the one that was told before.
+    fn note(&mut self, outcome: Result<()>) -> Option<Error> {
+        let Err(error) = outcome else {
+            if self.pause.0 == 0 {
+                (self.told, self.pause) = (None, (0, 1));
+            }
+            return None;
+        };
+        self.pause = (self.pause.1, (self.pause.1 * 2).min(LONGEST_PAUSE));
+        let new = self.told != Some(error.code());
+        self.told = Some(error.code());
+        new.then_some(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_told_once_and_tried_less_and_less() {
+        let mut care = Care {
+            uuid: Uuid::nil(),
+            checkpoint: 0,
+            forgotten: Vec::new(),
+            reach: Reach::default(),
+            swept: false,
+            told: None,
+            pause: (0, 1),
+        };
+        let fail = |code| Err(Error::corruption(code, "x"));
+        assert!(care.note(fail("a")).is_some() && care.note(fail("a")).is_none() && care.note(fail("b")).is_some());
+        assert_eq!(care.pause, (4, 8));
+        // A look that was left out is no success.
+        assert!(care.note(Ok(())).is_none() && care.pause == (4, 8));
+        care.pause.0 = 0;
+        assert!(care.note(Ok(())).is_none() && care.pause == (0, 1));
+        assert!(care.note(fail("b")).is_some());
     }
 }

@@ -16,6 +16,7 @@ use crate::sink::dead_letter;
 use crate::sink::kafka::{OwnTopic, Topic, TopicDelivery};
 use crate::table::marker::Marker;
 use crate::table::{CommitKind, CreateTable, Table, TableName};
+use crate::time::new_ordered_uuid;
 
 /// The table property that says which version a table belongs to.
 pub const VERSION_PROPERTY: &str = "kappa.version";
@@ -219,7 +220,8 @@ impl Prepared {
             }))
         };
         let targets = outputs.iter().zip(&self.lowered.pipelines).enumerate().map(target).collect::<Result<_>>()?;
-        Ok(Committer { catalog: self.catalog.clone(), targets, owner: manifest.owner, claimed: manifest.checkpoint })
+        let began = new_ordered_uuid();
+        Ok(Committer { catalog: self.catalog.clone(), targets, owner: manifest.owner, claimed: manifest.checkpoint, began })
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Settings {
     pub retention: Retention,
     /// Which files are merged.
     pub compaction: Policy,
-    /// How long a file that nothing names stays, unless it is known that nobody will name it.
+    /// How long before the start of a process metadata was made that nothing names and that may go.
     pub orphan_grace: Duration,
 }
 
@@ -54,8 +54,7 @@ impl Default for Settings {
             attempts: 20,
             retention: Retention::default(),
             compaction: Policy::default(),
-            // As Iceberg's own remove_orphan_files.
-            orphan_grace: Duration::from_secs(3 * 24 * 3600),
+            orphan_grace: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -238,6 +237,20 @@ impl Catalog {
     #[cfg(test)]
     pub(crate) fn inject(&self, fault: super::sql::Fault) {
         self.database.fault.store(fault as u8, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Sets a table back to an earlier snapshot, as other tools do.
+    #[cfg(test)]
+    pub(crate) fn set_back(&self, name: &TableName, snapshot_id: i64) {
+        use iceberg::spec::{SnapshotReference, SnapshotRetention};
+        let base = self.require(name).unwrap();
+        let retention = SnapshotRetention::branch(None, None, None);
+        let builder = base.metadata().clone().into_builder(Some(base.metadata_location.clone()));
+        let builder = builder.set_ref("main", SnapshotReference::new(snapshot_id, retention)).unwrap();
+        let to = format!("{}/metadata/99999-{}.metadata.json", base.location(), time::new_uuid());
+        write_metadata(&builder.build().unwrap().metadata, &to).unwrap();
+        let swap = Swap { name: name.clone(), from: base.metadata_location, to };
+        assert!(matches!(self.io.run(self.database.swap(&[swap], None)).unwrap(), Swapped::Done));
     }
 
     /// Writes the first metadata file of a table that no catalog names yet.

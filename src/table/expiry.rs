@@ -1,7 +1,8 @@
 //! Which snapshots a table may forget. A pure decision: without it a job with short checkpoints would grow a metadata file
 //! without end.
 //!
-//! Forgetting is of metadata only: files are deleted by the garbage collector, which knows what else names them.
+//! A snapshot is as old as the time since another took its place: a reader that has just planned on it has time to read.
+//! Forgetting is of metadata only; the files go afterwards ([`super::maintenance`]).
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -59,7 +60,8 @@ fn choose(mut snapshots: Vec<(i64, i64)>, named: &HashSet<i64>, retention: &Rete
     for (index, (time, id)) in snapshots.iter().enumerate() {
         let next = snapshots.get(index + 1).map(|(time, _)| *time);
         let last_of_hour = next.is_none_or(|next| next.div_euclid(HOUR_MS) != time.div_euclid(HOUR_MS));
-        let stays = age(*time) <= all || (age(*time) <= hourly && last_of_hour) || named.contains(id);
+        let superseded = next.unwrap_or(now);
+        let stays = age(superseded) <= all || (age(*time) <= hourly && last_of_hour) || named.contains(id);
         if !stays {
             gone.push(*id);
         }
@@ -79,11 +81,23 @@ mod tests {
         let snapshots: Vec<(i64, i64)> = (0..14_400).map(|minute| (now - minute * 60_000, minute)).collect();
         let gone: HashSet<i64> = choose(snapshots, &HashSet::from([14_399]), &retention, now).into_iter().collect();
         let kept: Vec<i64> = (0..14_400).filter(|minute| !gone.contains(minute)).collect();
-        assert_eq!(kept[..61], (0..=60).collect::<Vec<_>>());
+        // The newest of an hour ago was current until 59 minutes ago.
+        assert_eq!(kept[..62], (0..=61).collect::<Vec<_>>());
         // The last minute of each full hour: 31 minutes ago, then 91, 151 …
-        assert_eq!(kept[61..64], [91, 151, 211]);
-        assert_eq!(kept.len(), 61 + 167 + 1);
+        assert_eq!(kept[62..65], [91, 151, 211]);
+        assert_eq!(kept.len(), 62 + 167 + 1);
         assert_eq!(kept.last(), Some(&14_399));
+    }
+
+    #[test]
+    fn a_snapshot_that_was_current_until_now_stays() {
+        let retention = Retention::default();
+        let burst: Vec<(i64, i64)> = (0..20).map(|second| (10 * HOUR_MS + second * 1000, second)).collect();
+        let after = (11 * HOUR_MS - 1000, 20);
+        let now = 11 * HOUR_MS + 25_000;
+        let all = burst.into_iter().chain([after, (now, 21)]).collect();
+        let gone = choose(all, &HashSet::new(), &retention, now);
+        assert!(gone.contains(&3) && !gone.contains(&19), "{gone:?}");
     }
 
     #[test]

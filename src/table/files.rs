@@ -8,12 +8,17 @@ use crate::error::{Error, Result};
 
 /// The path behind a `file://` URL (also `file:/path` and a plain absolute path, as other writers make them).
 pub fn path_of(url: &str) -> Result<PathBuf> {
-    let path = url.strip_prefix("file://").or_else(|| url.strip_prefix("file:")).unwrap_or(url);
+    let path = spelling(url);
     if path.starts_with('/') && !path.split('/').any(|part| part == "..") {
         return Ok(PathBuf::from(path));
     }
     Err(Error::config("unsupported_location", format!("{url} is not an absolute path on a local disk"))
         .hint("this release keeps tables on local disks: file:///path"))
+}
+
+/// A URL without its scheme, if it is of the local disk: writers spell it in different ways.
+pub fn spelling(url: &str) -> &str {
+    url.strip_prefix("file://").or_else(|| url.strip_prefix("file:")).unwrap_or(url)
 }
 
 /// The last part of a URL.

@@ -15,7 +15,7 @@ use super::catalog::{Settings, Table, write_metadata};
 use super::expiry::expired;
 use super::live::{Live, LiveFile};
 use super::manifests::ManifestReader;
-use super::{files, iceberg_error};
+use super::{files, iceberg_error, maintenance};
 use crate::error::{Error, Result};
 use crate::time;
 
@@ -93,7 +93,8 @@ pub(super) fn build(
     let failed = |error| iceberg_error(&format!("extend table {}", base.name()), error);
     let builder = metadata.clone().into_builder(Some(base.metadata_location().to_owned()));
     let builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(failed)?;
-    let expired = expired(metadata, &settings.retention, time::now_ms())?;
+    let expired =
+        if maintenance::is_ours_to_clean(base) { expired(metadata, &settings.retention, time::now_ms())? } else { vec![] };
     let forgotten = expired.iter().filter_map(|id| metadata.snapshot_by_id(*id).cloned()).collect();
     let builder = builder.remove_snapshots(&expired);
     let built = builder.set_properties(notes.properties).and_then(|builder| builder.build()).map_err(failed)?;
@@ -113,8 +114,8 @@ fn next_location(base: &Table, metadata: &iceberg::spec::TableMetadata) -> Resul
         Err(_) => MetadataLocation::new_with_metadata(base.location(), metadata).with_next_version(),
     };
     let text = next.to_string();
-    let name = files::file_name(&text).replace(".gz.metadata.json", ".metadata.json");
-    let location = format!("{}/metadata/{name}", base.location());
+    let version = files::file_name(&text).split('-').next().unwrap_or_default();
+    let location = format!("{}/metadata/{version}-{}.metadata.json", base.location(), time::new_ordered_uuid());
     files::create_directory(&files::path_of(&format!("{}/metadata", base.location()))?)?;
     Ok(location)
 }
@@ -248,7 +249,7 @@ impl<'a> SnapshotWriter<'a> {
     fn manifest_list(&mut self, manifests: Vec<ManifestFile>) -> Result<String> {
         let metadata = self.base.metadata();
         let id = self.snapshot_id;
-        let url = format!("{}/metadata/snap-{id}-1-{}.avro", self.base.location(), time::new_uuid());
+        let url = format!("{}/metadata/snap-{id}-1-{}.avro", self.base.location(), time::new_ordered_uuid());
         self.created.push(url.clone());
         let write = async {
             let output = FileIO::new_with_fs().new_output(&url)?.writer().await?;

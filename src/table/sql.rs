@@ -182,6 +182,14 @@ impl Database {
         rows.first().map(|row| row.get(0)).ok_or_else(|| Error::internal("a claim gave back no owner"))
     }
 
+    /// Who owns a version.
+    pub(super) async fn owner(&self, version: &str) -> Result<Option<i64>> {
+        let mut connection = self.connection.lock().await;
+        let query = sqlx::query("SELECT owner FROM kappa_owners WHERE version = ?").bind(version);
+        let row = query.fetch_optional(&mut *connection).await.map_err(|error| database_error("look up an owner", error))?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
     /// Moves all tables and the owner's row, or nothing.
     pub(super) async fn swap(&self, swaps: &[Swap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
         let mut connection = self.connection.lock().await;
@@ -225,7 +233,7 @@ impl Database {
 }
 
 async fn assert_owner(transaction: &mut Transaction<'_, Sqlite>, row: &OwnerRow<'_>) -> sqlx::Result<Option<Swapped>> {
-    let update = sqlx::query("UPDATE kappa_owners SET checkpoint = ? WHERE version = ? AND owner = ?");
+    let update = sqlx::query("UPDATE kappa_owners SET checkpoint = max(checkpoint, ?) WHERE version = ? AND owner = ?");
     let update = update.bind(row.checkpoint).bind(row.version).bind(row.owner);
     if update.execute(&mut **transaction).await?.rows_affected() == 1 {
         return Ok(None);

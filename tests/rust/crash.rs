@@ -2,13 +2,14 @@
 //! the position that they say (the prefix property), and in the end at the end of the log.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use kappa::checkpoint::manifest::Mode;
 use kappa::job::{Outcome, Run, RunOptions, start};
-use kappa::table::Settings;
 use kappa::table::expiry::Retention;
 use kappa::table::maintenance::{Policy, Reach};
+use kappa::table::{Fence, Settings};
 
 use crate::support::child;
 use crate::support::data::{Log, Random};
@@ -99,13 +100,15 @@ fn die_in_a_live_run(point: &str, hit: u64, parallelism: usize) {
 /// Removes what no table names, as a process does that takes the version over.
 fn sweep(world: &World) {
     let catalog = world.catalog().with_settings(Settings { orphan_grace: Duration::ZERO, ..Settings::default() });
-    let later = kappa::time::now_ms() + 1000;
+    let newest = world.newest_manifest();
+    let fence = Fence { version: newest.version, owner: newest.owner, checkpoint: newest.checkpoint.0, recovering: false };
+    let go_on = AtomicBool::new(false);
     for name in catalog.list().unwrap() {
         let table = catalog.require(&name).unwrap();
         let began = kappa::time::new_ordered_uuid();
-        catalog.remove_orphans(&name, table.uuid(), &mut Reach::default(), began, later).unwrap();
-        let left = catalog.remove_orphans(&name, table.uuid(), &mut Reach::default(), began, later).unwrap();
-        assert_eq!(left, 0);
+        let sweep = || catalog.remove_orphans(&name, table.uuid(), &mut Reach::default(), began, &fence, &go_on).unwrap();
+        sweep();
+        assert_eq!(sweep(), 0);
     }
 }
 

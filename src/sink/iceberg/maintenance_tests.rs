@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::testing::*;
 use crate::sink::Change;
-use crate::table::Fault;
 use crate::table::catalog::Settings;
 use crate::table::expiry::Retention;
-use crate::table::maintenance::{Policy, Reach};
+use crate::table::maintenance::Policy;
+use crate::table::{CreateTable, Fault};
+use crate::time;
 
 /// Each commit of an append table adds a file; merged, there are few, and no row is lost, doubled or moved out of order.
 #[test]
@@ -97,28 +98,79 @@ fn a_merge_by_a_former_owner_is_refused_and_one_with_a_lost_reply_is_found() {
     assert_eq!(world.read("t").len(), 7);
     // What an attempt with an unknown outcome has written stays until it is known.
     let mut care = Care::default();
-    assert!(care.sweep(&world, &table) > 0);
+    assert!(care.sweep_as(&world, &table, time::new_ordered_uuid(), 2).unwrap() > 0);
     care.assert_nothing_is_missing_or_left(&world, &table);
 }
 
 #[test]
 fn what_dead_processes_left_goes_and_what_others_write_stays() {
-    let world = World::new(Settings::default());
+    let world = World::new(Settings { orphan_grace: Duration::ZERO, ..Settings::default() });
     let table = world.create("t", &[]);
     world.commit(&table, 1, vec![Change::Append(batch(&[row("a", 1)]))]);
-    let before = files_of(&table);
     stage(&table, vec![Change::Append(batch(&[row("lost", 1)]))]);
     let folder = table.location().trim_start_matches("file://");
-    let foreign = format!("{folder}/data/00000-0-x.parquet");
-    std::fs::write(&foreign, "being written").unwrap();
-    std::fs::write(format!("{folder}/data/README.txt"), "no table file").unwrap();
-    assert_eq!(Care::default().sweep(&world, &table), 1);
-    assert_eq!(files_of(&table).len(), before.len() + 2);
-    // After its time a file that nobody has named goes too, whoever has written it.
-    let later = crate::time::now_ms() + 4 * 24 * 3_600_000;
-    let began = crate::time::new_ordered_uuid();
-    let removed = world.catalog.remove_orphans(table.name(), table.uuid(), &mut Reach::default(), began, later);
-    assert_eq!(removed.unwrap(), 1);
-    assert!(!std::path::Path::new(&foreign).exists());
-    assert_eq!(world.read("t"), [row("a", 1)]);
+    std::fs::write(format!("{folder}/metadata/{}-m0.avro", time::new_ordered_uuid()), "of a commit that died").unwrap();
+    for foreign in ["data/00000-0-x.parquet", "data/README.txt", "metadata/snap-1-1-x.avro"] {
+        std::fs::write(format!("{folder}/{foreign}"), "of somebody else").unwrap();
+    }
+    let before = files_of(&table).len();
+    let began = time::new_ordered_uuid();
+    let staged = stage(&table, vec![Change::Append(batch(&[row("b", 2)]))]);
+    let mut care = Care::default();
+    // Who was taken over removes nothing.
+    assert_eq!(care.sweep_as(&world, &table, began, 7).unwrap_err().code(), "fenced");
+    assert_eq!((care.sweep_as(&world, &table, began, 1).unwrap(), files_of(&table).len()), (2, before - 2 + 1));
+    world.catalog.commit(&[commit_of(&table, 2, staged)], &fence(2)).unwrap();
+    assert_eq!(world.read("t"), [row("a", 1), row("b", 2)]);
+}
+
+/// Iceberg's own word for files that other tables or catalogs share.
+#[test]
+fn with_gc_enabled_false_nothing_is_forgotten_or_removed() {
+    let retention = Retention { all: Duration::ZERO, hourly: Duration::ZERO, at_least: 1 };
+    let world = World::new(Settings { retention, orphan_grace: Duration::ZERO, ..Settings::default() });
+    let properties = [("gc.enabled".to_owned(), "false".to_owned())].into();
+    let table = world.catalog.create(&CreateTable { properties, ..create("t", &[]) }).unwrap();
+    let mut care = Care::default();
+    stage(&table, vec![Change::Append(batch(&[row("lost", 1)]))]);
+    for checkpoint in 1..=20 {
+        care.forgotten(&world.commit(&table, checkpoint, vec![Change::Append(batch(&[row("a", 1)]))]));
+        care.merge(&world, &table, checkpoint);
+    }
+    assert_eq!((care.forgotten.len(), care.clean(&world, &table), care.sweep(&world, &table)), (0, 0, 0));
+    assert_eq!(world.read("t").len(), 20);
+    // One for each commit, one that was lost, and what two merges have made.
+    assert_eq!(files_of(&table).iter().filter(|file| file.contains("/data/")).count(), 23);
+}
+
+/// Another tool sets the table back to before a delete while a merge has left the row out: the merge must not come.
+#[test]
+fn a_merge_of_a_table_that_was_set_back_is_thrown_away() {
+    let compaction = Policy { fan_in: 2, ..Policy::default() };
+    let world = World::new(Settings { rewrite_below: 0, compaction, ..Settings::default() });
+    let table = world.create("t", &["k"]);
+    world.commit(&table, 1, vec![upsert(&[row("a", 1), row("b", 1)])]);
+    let before = world.commit(&table, 2, vec![upsert(&[row("c", 1)])]);
+    world.commit(&table, 3, vec![Change::Delete(keys(&[Some("b")]))]);
+    let begun = world.catalog.rewrite(table.name(), table.uuid(), &GO_ON).unwrap().unwrap();
+    world.catalog.set_back(table.name(), snapshot_of(&before));
+    assert_eq!(world.catalog.put_in_place(&begun, &fence(3), &GO_ON).unwrap(), None);
+    assert_eq!(world.read("t"), [row("a", 1), row("b", 1), row("c", 1)]);
+}
+
+/// Manifests go whose files are in another one by now.
+#[test]
+fn a_file_that_another_manifest_names_stays() {
+    let retention = Retention { all: Duration::ZERO, hourly: Duration::ZERO, at_least: 1 };
+    let compaction = Policy { fan_in: 1000, ..Policy::default() };
+    let world = World::new(Settings { retention, compaction, merge_manifests_above: 1, ..Settings::default() });
+    let table = world.create("t", &[]);
+    let (mut care, mut removed) = (Care::default(), 0);
+    for checkpoint in 1..=6 {
+        care.forgotten(&world.commit(&table, checkpoint, vec![Change::Append(batch(&[row("a", checkpoint as i64)]))]));
+        removed += care.clean(&world, &table);
+        assert_eq!(world.read("t").len(), checkpoint as usize);
+    }
+    assert!(removed > 6, "{removed} files");
+    care.assert_nothing_is_missing_or_left(&world, &table);
 }

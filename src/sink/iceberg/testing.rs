@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use iceberg::spec::SnapshotRef;
+use uuid::Uuid;
 
 use super::IcebergStaging;
 use crate::error::Result;
@@ -18,7 +18,7 @@ use crate::table::commit::marker_summary;
 use crate::table::live;
 use crate::table::maintenance::Reach;
 use crate::table::scan::Scan;
-use crate::table::{Catalog, CommitKind, CommitOutcome, CreateTable, Fence, Table, TableCommit, TableName};
+use crate::table::{Catalog, CommitKind, CommitOutcome, CreateTable, Fence, SnapshotRef, Table, TableCommit, TableName};
 use crate::time;
 
 pub(super) const VERSION: &str = "version-1";
@@ -195,15 +195,19 @@ impl Care {
     }
 
     pub(super) fn clean(&mut self, world: &World, table: &Table) -> usize {
-        let removed = world.catalog.clean(table.name(), table.uuid(), &self.forgotten, &mut self.reach).unwrap();
+        let removed = world.catalog.clean(table.name(), table.uuid(), &self.forgotten, &mut self.reach, &GO_ON).unwrap();
         self.forgotten.clear();
         removed
     }
 
     /// As the next process would at its start.
     pub(super) fn sweep(&mut self, world: &World, table: &Table) -> usize {
-        let now = time::now_ms() + 1;
-        world.catalog.remove_orphans(table.name(), table.uuid(), &mut self.reach, time::new_ordered_uuid(), now).unwrap()
+        self.sweep_as(world, table, time::new_ordered_uuid(), 1).unwrap()
+    }
+
+    pub(super) fn sweep_as(&mut self, world: &World, table: &Table, began: Uuid, owner: u64) -> Result<usize> {
+        let fence = Fence { owner, ..fence(1) };
+        world.catalog.remove_orphans(table.name(), table.uuid(), &mut self.reach, began, &fence, &GO_ON)
     }
 
     /// All snapshots can be read, and no file is there that none of them names.

@@ -3,72 +3,95 @@
 //! A commit that forgets snapshots gives their names; what they reach and no snapshot that is kept does is removed: data
 //! files first, then manifests, then manifest lists. What a crash leaves of it is found by [`super::orphans`].
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use iceberg::spec::{ManifestFile, SnapshotRef};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::protocol::failpoint;
 use crate::table::catalog::{Catalog, Table};
-use crate::table::files;
+use crate::table::files::{self, spelling};
 use crate::table::live::manifests;
 use crate::table::manifests::ManifestReader;
 
-/// What snapshots reach, by hashes of paths: two that collide keep a file longer, and never remove one too early.
+/// What the snapshots of a table reach. Paths are those of the local disk.
 #[derive(Debug, Default)]
 pub struct Reach {
     /// By snapshot, its manifests.
-    snapshots: HashMap<i64, Vec<u64>>,
+    snapshots: HashMap<i64, Vec<Arc<str>>>,
     /// By manifest, its live files.
-    manifests: HashMap<u64, Arc<[u64]>>,
+    manifests: HashMap<Arc<str>, Vec<Arc<str>>>,
+    /// Each file once, though many manifests name it.
+    files: HashSet<Arc<str>>,
 }
 
 impl Reach {
     /// Looks at snapshots that were not there before, and forgets those that are gone.
-    pub(super) fn update(&mut self, reader: &ManifestReader, table: &Table) -> Result<()> {
-        let there: HashSet<i64> = table.metadata().snapshots().map(|snapshot| snapshot.snapshot_id()).collect();
-        self.snapshots.retain(|id, _| there.contains(id));
+    ///
+    /// # Errors
+    /// `Unavailable` if it was told to stop.
+    pub(super) fn update(&mut self, reader: &ManifestReader, table: &Table, stop: &AtomicBool) -> Result<()> {
         for snapshot in table.metadata().snapshots() {
             if self.snapshots.contains_key(&snapshot.snapshot_id()) {
                 continue;
             }
-            let listed = manifests(Some(snapshot.as_ref()))?;
-            for manifest in &listed {
-                self.look_into(reader, manifest)?;
+            if stop.load(SeqCst) {
+                return Err(Error::new(crate::error::ErrorKind::Unavailable, "stopped", "the job ends"));
             }
-            let hashes = listed.iter().map(|manifest| hash(&manifest.manifest_path)).collect();
-            self.snapshots.insert(snapshot.snapshot_id(), hashes);
+            let listed = manifests(Some(snapshot.as_ref()))?;
+            let paths = listed.iter().map(|manifest| self.look_into(reader, manifest)).collect::<Result<_>>()?;
+            self.snapshots.insert(snapshot.snapshot_id(), paths);
         }
-        let used: HashSet<u64> = self.snapshots.values().flatten().copied().collect();
-        self.manifests.retain(|manifest, _| used.contains(manifest));
+        let there: HashSet<i64> = table.metadata().snapshots().map(|snapshot| snapshot.snapshot_id()).collect();
+        let before = self.snapshots.len();
+        self.snapshots.retain(|id, _| there.contains(id));
+        if self.snapshots.len() < before {
+            let used: HashSet<Arc<str>> = self.snapshots.values().flatten().cloned().collect();
+            self.manifests.retain(|manifest, _| used.contains(manifest));
+            self.files = self.manifests.values().flatten().cloned().collect();
+        }
         Ok(())
     }
 
-    fn look_into(&mut self, reader: &ManifestReader, manifest: &ManifestFile) -> Result<()> {
-        if let Entry::Vacant(place) = self.manifests.entry(hash(&manifest.manifest_path)) {
-            let entries = reader.live_entries(manifest)?;
-            place.insert(entries.iter().map(|entry| hash(entry.file.file_path())).collect());
+    fn look_into(&mut self, reader: &ManifestReader, manifest: &ManifestFile) -> Result<Arc<str>> {
+        let path = spelling(&manifest.manifest_path);
+        if let Some((known, _)) = self.manifests.get_key_value(path) {
+            return Ok(known.clone());
         }
-        Ok(())
+        let entries = reader.live_entries(manifest)?;
+        let files = entries.iter().map(|entry| self.intern(spelling(entry.file.file_path()))).collect();
+        let path: Arc<str> = path.into();
+        self.manifests.insert(path.clone(), files);
+        Ok(path)
     }
 
-    /// Hashes of all data and delete files.
-    pub(super) fn files(&self) -> HashSet<u64> {
-        self.manifests.values().flat_map(|files| files.iter().copied()).collect()
+    fn intern(&mut self, path: &str) -> Arc<str> {
+        if let Some(known) = self.files.get(path) {
+            return known.clone();
+        }
+        let path: Arc<str> = path.into();
+        self.files.insert(path.clone());
+        path
     }
 
-    /// Hashes of all manifests.
-    pub(super) fn manifests(&self) -> impl Iterator<Item = u64> {
-        self.manifests.keys().copied()
+    /// Manifests, data files and delete files.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.manifests.keys().chain(&self.files).map(AsRef::as_ref)
     }
 }
 
 /// Removes what only `forgotten` snapshots reach. How many files that were.
-pub(super) fn clean(catalog: &Catalog, table: &Table, forgotten: &[SnapshotRef], reach: &mut Reach) -> Result<usize> {
+pub(super) fn clean(
+    catalog: &Catalog,
+    table: &Table,
+    forgotten: &[SnapshotRef],
+    reach: &mut Reach,
+    stop: &AtomicBool,
+) -> Result<usize> {
     let reader = catalog.manifests();
-    reach.update(reader, table)?;
+    reach.update(reader, table, stop)?;
     let (mut dead, mut lists) = (HashMap::new(), Vec::new());
     let still_there = |snapshot: &&SnapshotRef| table.metadata().snapshot_by_id(snapshot.snapshot_id()).is_some();
     for snapshot in forgotten.iter().filter(|snapshot| !still_there(snapshot)) {
@@ -79,14 +102,13 @@ pub(super) fn clean(catalog: &Catalog, table: &Table, forgotten: &[SnapshotRef],
             lists.push(snapshot.manifest_list().to_owned());
         }
     }
-    dead.retain(|path, _| !reach.manifests.contains_key(&hash(path)));
-    let kept = reach.files();
+    dead.retain(|path, _| !reach.manifests.contains_key(spelling(path)));
     let mut gone: HashSet<String> = HashSet::new();
     for manifest in dead.values() {
         if files::exists(&manifest.manifest_path)? {
             let entries = reader.live_entries(manifest)?;
             let paths = entries.iter().map(|entry| entry.file.file_path());
-            gone.extend(paths.filter(|path| !kept.contains(&hash(path))).map(str::to_owned));
+            gone.extend(paths.filter(|path| !reach.files.contains(spelling(path))).map(str::to_owned));
         }
     }
     failpoint::hit("C3");
@@ -95,10 +117,4 @@ pub(super) fn clean(catalog: &Catalog, table: &Table, forgotten: &[SnapshotRef],
     files::remove_quietly(dead.keys());
     files::remove_quietly(&lists);
     Ok(gone.len() + dead.len() + lists.len())
-}
-
-/// Of a path, whichever way a writer spells that it is of the local disk.
-pub(super) fn hash(path: &str) -> u64 {
-    let bare = path.strip_prefix("file://").or_else(|| path.strip_prefix("file:")).unwrap_or(path);
-    xxhash_rust::xxh3::xxh3_64(bare.as_bytes())
 }

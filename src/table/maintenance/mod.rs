@@ -9,7 +9,7 @@ mod rewrite;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use iceberg::spec::SnapshotRef;
+use iceberg::spec::{ManifestFile, SnapshotRef};
 use uuid::Uuid;
 
 pub use choose::Policy;
@@ -19,8 +19,9 @@ pub use rewrite::Rewritten;
 use super::catalog::{Catalog, Table, fenced, sql_integer};
 use super::commit::Fence;
 use super::live::{Live, manifests};
+use super::marker::Marker;
 use super::name::TableName;
-use super::snapshot::{Built, Notes, build, check_supported};
+use super::snapshot::{Built, Change, Notes, build, check_supported};
 use super::sql::{OwnerRow, Swap, Swapped};
 use super::{commit, files};
 use crate::error::{Error, Result};
@@ -73,7 +74,7 @@ impl Catalog {
 
     /// The second half: commits what was rewritten, on top of what came meanwhile.
     pub fn put_in_place(&self, rewritten: &Rewritten, fence: &Fence, stop: &AtomicBool) -> Result<Option<Compacted>> {
-        let mut unknown = None;
+        let (mut unknown, mut lost) = (None, false);
         for attempt in 0..self.settings.attempts.max(1) {
             if attempt > 0 {
                 std::thread::sleep(time::jitter(commit::PAUSE));
@@ -85,9 +86,15 @@ impl Catalog {
                     let (files, snapshot_id) = (rewritten.inputs(), built.snapshot_id);
                     return Ok(Some(Compacted { files, snapshot_id, forgotten: built.forgotten }));
                 }
-                Ok(Attempt::Unknown(error)) => unknown = Some(error),
+                Ok(Attempt::Unknown(error)) => {
+                    unknown = Some(error);
+                    if stop.load(SeqCst) {
+                        break;
+                    }
+                }
                 other => {
                     files::remove_quietly(&created);
+                    lost = matches!(other, Ok(Attempt::Lost));
                     match other {
                         Ok(Attempt::Lost) if !stop.load(SeqCst) => {}
                         Err(error) if unknown.is_none() => {
@@ -100,23 +107,29 @@ impl Catalog {
             }
         }
         // The catalog may name what was written; if it does not, it is found among the orphans.
-        if let Some(error) = unknown {
-            return Err(error);
+        match (unknown, lost) {
+            (Some(error), _) => Err(error),
+            (None, true) => {
+                rewritten.discard();
+                let message = format!("table {} kept changing under a merge", rewritten.table);
+                Err(Error::conflict("merge_lost", message).hint("stop other writers of this table"))
+            }
+            (None, false) => {
+                rewritten.discard();
+                Ok(None)
+            }
         }
-        rewritten.discard();
-        Ok(None)
     }
 
     fn attempt_to_place(&self, rewritten: &Rewritten, fence: &Fence, created: &mut Vec<String>) -> Result<Attempt> {
+        // What takes time is done before other commits have to wait, and again only if one came meanwhile.
+        let Some(mut plan) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
         let _turn = self.turn();
-        let base = match self.load(&rewritten.table)? {
-            Some(base) if base.uuid() == rewritten.uuid => base,
-            _ => return Ok(Attempt::Overtaken),
-        };
-        check_supported(&base)?;
-        let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?;
-        let live = Live::load(self.manifests(), &manifests)?;
-        let Some(change) = rewrite::plan(rewritten, &base, &live, created)? else { return Ok(Attempt::Overtaken) };
+        if self.load(&rewritten.table)?.is_none_or(|now| now.metadata_location() != plan.base.metadata_location()) {
+            let Some(again) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
+            plan = again;
+        }
+        let Planned { base, manifests, change } = plan;
         let summary = inherited(&base);
         let notes = Notes { summary: &summary, properties: Default::default() };
         let built = build(self.manifests(), &base, manifests, &change, notes, &self.settings, created)?;
@@ -136,14 +149,59 @@ impl Catalog {
         }
     }
 
+    /// What putting it in place does to the table as it is now; none if it cannot be.
+    fn plan_to_place(&self, rewritten: &Rewritten, created: &mut Vec<String>) -> Result<Option<Planned>> {
+        let Some(base) = self.load(&rewritten.table)?.filter(|base| base.uuid() == rewritten.uuid) else { return Ok(None) };
+        check_supported(&base)?;
+        if was_rolled_back(&base) {
+            return Ok(None);
+        }
+        let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?;
+        let live = Live::load(self.manifests(), &manifests)?;
+        let change = rewrite::plan(rewritten, &base, &live, created)?;
+        Ok(change.map(|change| Planned { base, manifests, change }))
+    }
+
     /// Removes the files that only these forgotten snapshots named. How many that were. Another call with the same snapshots
     /// does no harm.
-    pub fn clean(&self, name: &TableName, uuid: Uuid, forgotten: &[SnapshotRef], reach: &mut Reach) -> Result<usize> {
-        match self.load(name)? {
-            Some(table) if table.uuid() == uuid => cleanup::clean(self, &table, forgotten, reach),
-            _ => Ok(0),
+    pub fn clean(
+        &self,
+        name: &TableName,
+        uuid: Uuid,
+        forgotten: &[SnapshotRef],
+        reach: &mut Reach,
+        stop: &AtomicBool,
+    ) -> Result<usize> {
+        match self.load(name)?.filter(|table| table.uuid() == uuid && is_ours_to_clean(table)) {
+            Some(table) => cleanup::clean(self, &table, forgotten, reach, stop),
+            None => Ok(0),
         }
     }
+
+    /// Whether the version is still this owner's.
+    fn check_owner(&self, fence: &Fence) -> Result<()> {
+        let (ours, now) = (sql_integer(fence.owner)?, self.io.run(self.database.owner(&fence.version))?);
+        if now == Some(ours) { Ok(()) } else { Err(fenced(&fence.version, ours, now)) }
+    }
+}
+
+/// A change and the table that it is of.
+struct Planned {
+    base: Table,
+    manifests: Vec<ManifestFile>,
+    change: Change,
+}
+
+/// Whether files of the table may be removed: Iceberg's `gc.enabled`, which says that others may share them.
+pub(super) fn is_ours_to_clean(table: &Table) -> bool {
+    table.property("gc.enabled").is_none_or(|value| !value.eq_ignore_ascii_case("false"))
+}
+
+/// Whether somebody set the table back behind a commit of kappa's: the next commit says so, and nothing is to be built on it.
+fn was_rolled_back(table: &Table) -> bool {
+    let hint = Marker::read(|key| table.metadata().properties().get(key));
+    let newest = Marker::newest(table.metadata()).map_or(0, |(marker, _)| marker.checkpoint);
+    hint.is_some_and(|hint| hint.checkpoint > newest)
 }
 
 /// What the newest snapshot says about the rows, which stay the same.

@@ -1,78 +1,94 @@
-//! Files under a table that nothing names: what a process that died had begun.
+//! Files of kappa's own under a table that nothing names: what a process that died had begun.
+//!
+//! Files of other writers are never touched. They may belong to a commit that is being made, or wait to be added.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use uuid::{Uuid, Version};
 
-use super::cleanup::{Reach, hash};
+use super::cleanup::Reach;
+use super::is_ours_to_clean;
 use crate::error::{Error, Result};
 use crate::table::catalog::{Catalog, Table};
-use crate::table::files::path_of;
+use crate::table::commit::Fence;
+use crate::table::files::{path_of, spelling};
 use crate::table::name::TableName;
 
-/// Only files with these names are looked at.
-const KINDS: [&str; 4] = ["parquet", "avro", "json", "puffin"];
-
 impl Catalog {
-    /// Removes files of a table that no snapshot that is kept names. How many.
+    /// Removes files of a table that kappa has made and no snapshot that is kept names. How many.
     ///
-    /// Only the owner of its version may call this, once all earlier manifests are delivered: data files with a name of
-    /// kappa's that sorts before `began`, which the owner made before it wrote anything, are then nobody's. Those of other
-    /// writers and all metadata may belong to a commit that is being made: they must have lain there for the grace of the
-    /// settings before `now_ms`.
-    pub fn remove_orphans(&self, name: &TableName, uuid: Uuid, reach: &mut Reach, began: Uuid, now_ms: i64) -> Result<usize> {
-        let Some(table) = self.load(name)?.filter(|table| table.uuid() == uuid) else { return Ok(0) };
-        reach.update(self.manifests(), &table)?;
+    /// `began` is an identifier that the owner of the version made once all earlier manifests were delivered and before it
+    /// wrote anything: data files whose name sorts before it are nobody's. Metadata must be older than that by the grace of
+    /// the settings, since engines beside kappa name theirs alike.
+    ///
+    /// # Errors
+    /// `Conflict` if another owner took the version over.
+    pub fn remove_orphans(
+        &self,
+        name: &TableName,
+        uuid: Uuid,
+        reach: &mut Reach,
+        began: Uuid,
+        fence: &Fence,
+        stop: &AtomicBool,
+    ) -> Result<usize> {
+        let load = || -> Result<Option<Table>> {
+            Ok(self.load(name)?.filter(|table| table.uuid() == uuid && is_ours_to_clean(table)))
+        };
+        // The first look takes long; the second, while no commit of this process is being made, does not.
+        let Some(table) = load()? else { return Ok(0) };
+        reach.update(self.manifests(), &table, stop)?;
+        let _turn = self.turn();
+        // What is named is found out after what is there: a file that comes in between is not among those.
+        let (data, metadata) = (files_below(&table, "data")?, files_below(&table, "metadata")?);
+        let Some(table) = load()? else { return Ok(0) };
+        reach.update(self.manifests(), &table, stop)?;
         let named = named(&table, reach);
-        let mut removed = 0;
-        for (folder, may_be_ours) in [("data", true), ("metadata", false)] {
-            let root = path_of(&format!("{}/{folder}", table.location()))?;
-            let url_of = |path: &Path| format!("{}/{folder}/{}", table.location(), path.display());
-            for (path, changed_ms) in files_below(&root)? {
-                let inside = path.strip_prefix(&root).unwrap_or(&path);
-                let old = changed_ms.saturating_add(self.settings.orphan_grace.as_millis() as i64) <= now_ms;
-                let nobodys = match id_of(inside).filter(|_| may_be_ours) {
-                    Some(id) => id < began,
-                    None => old,
-                };
-                if nobodys && !named.contains(&hash(&url_of(inside))) {
-                    std::fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
-                    removed += 1;
-                }
-            }
-        }
-        Ok(removed)
+        let before = |grace| move |path: &PathBuf| id_of(path).is_some_and(|id| is_older(id, began, grace));
+        let data = data.into_iter().filter(before(Duration::ZERO));
+        let metadata = metadata.into_iter().filter(before(self.settings.orphan_grace));
+        let orphans: Vec<PathBuf> = data.chain(metadata).filter(|path| !named.contains(path.as_path())).collect();
+        self.check_owner(fence)?;
+        orphans.iter().try_for_each(|path| match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
+            _ => Ok(()),
+        })?;
+        Ok(orphans.len())
     }
 }
 
-/// Hashes of everything that the table names. Paths of other writers may be spelt without the URL's scheme.
-fn named(table: &Table, reach: &Reach) -> HashSet<u64> {
+/// The paths of everything that the table names.
+fn named(table: &Table, reach: &Reach) -> HashSet<PathBuf> {
     let metadata = table.metadata();
-    let mut named = reach.files();
-    named.extend(reach.manifests());
     let lists = metadata.snapshots().map(|snapshot| snapshot.manifest_list().to_owned());
     let log = metadata.metadata_log().iter().map(|entry| entry.metadata_file.clone());
-    let statistics = metadata.statistics_iter().map(|file| file.statistics_path.clone());
-    let partitions = metadata.partition_statistics_iter().map(|file| file.statistics_path.clone());
-    let all = lists.chain(log).chain(statistics).chain(partitions).chain([table.metadata_location().to_owned()]);
-    named.extend(all.map(|url| hash(&url)));
+    let all = lists.chain(log).chain([table.metadata_location().to_owned()]);
+    let mut named: HashSet<PathBuf> = all.map(|url| PathBuf::from(spelling(&url))).collect();
+    named.extend(reach.paths().map(PathBuf::from));
     named
 }
 
-/// The name that kappa gives a data file begins with an identifier that sorts by time; those of one process only rise,
-/// whatever the clock does.
+/// The identifier in a name that kappa gave: those sort by time, and those of one process only rise, whatever the clock does.
 fn id_of(path: &Path) -> Option<Uuid> {
-    let name = path.to_str().filter(|name| name.ends_with(".parquet"))?;
-    let id = Uuid::try_parse(name.get(..36)?).ok()?;
+    let name = path.file_name()?.to_str()?;
+    let ours = |at: usize| Uuid::try_parse(name.get(at..at + 36)?).ok();
+    let id = (0..name.len()).find_map(ours)?;
     (id.get_version() == Some(Version::SortRand)).then_some(id)
 }
 
-/// The files below a folder, with the time of their last change in milliseconds since 1970 UTC.
-fn files_below(root: &Path) -> Result<Vec<(PathBuf, i64)>> {
+/// Whether an identifier was made before another, by so much.
+fn is_older(id: Uuid, other: Uuid, grace: Duration) -> bool {
+    let time = |id: Uuid| id.get_timestamp().map(|time| Duration::new(time.to_unix().0, time.to_unix().1));
+    id < other && time(id).zip(time(other)).is_some_and(|(this, that)| this.saturating_add(grace) <= that)
+}
+
+/// The files in a folder of the table, and in those below it.
+fn files_below(table: &Table, folder: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
+    let mut folders = vec![path_of(&format!("{}/{folder}", table.location()))?];
     while let Some(folder) = folders.pop() {
         let failed = |error| Error::io("look into", &folder, error);
         let entries = match std::fs::read_dir(&folder) {
@@ -81,15 +97,11 @@ fn files_below(root: &Path) -> Result<Vec<(PathBuf, i64)>> {
         };
         for entry in entries {
             let entry = entry.map_err(failed)?;
-            let path = entry.path();
             let kind = entry.file_type().map_err(failed)?;
             if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_file() && path.extension().is_some_and(|end| KINDS.iter().any(|known| end == *known)) {
-                // One that is gone meanwhile needs no look.
-                let Ok(metadata) = entry.metadata() else { continue };
-                let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-                found.push((path, changed.map_or(i64::MAX, |since: Duration| since.as_millis() as i64)));
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                found.push(entry.path());
             }
         }
     }
@@ -99,18 +111,24 @@ fn files_below(root: &Path) -> Result<Vec<(PathBuf, i64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time;
 
     #[test]
-    fn only_kappas_own_names_are_ours() {
-        let ours = crate::time::new_ordered_uuid();
-        for suffix in ["", "-deletes", "-keys", "-compacted"] {
-            assert_eq!(id_of(Path::new(&format!("{ours}{suffix}.parquet"))), Some(ours));
+    fn only_kappas_own_names_have_an_identifier() {
+        let ours = time::new_ordered_uuid();
+        for name in ["{}.parquet", "{}-deletes.parquet", "{}-m0.avro", "snap-7-1-{}.avro", "00003-{}.metadata.json"] {
+            assert_eq!(id_of(Path::new(&name.replace("{}", &ours.to_string()))), Some(ours), "{name}");
         }
-        for foreign in ["00000-0-a.parquet", "x/01981b0e-0000-7000-8000-000000000000.parquet", "ü.parquet"] {
-            assert_eq!(id_of(Path::new(foreign)), None, "{foreign}");
+        let foreign = time::new_uuid();
+        for name in ["{}.parquet", "00000-0-{}-00001.parquet", "00003-{}.metadata.json", "ü.parquet", "a"] {
+            assert_eq!(id_of(Path::new(&name.replace("{}", &foreign.to_string()))), None, "{name}");
         }
-        assert_eq!(id_of(Path::new(&format!("{}.parquet", crate::time::new_uuid()))), None);
-        assert_eq!(id_of(Path::new(&format!("{ours}.avro"))), None);
-        assert!(ours < crate::time::new_ordered_uuid());
+    }
+
+    #[test]
+    fn an_identifier_is_older_by_its_own_time() {
+        let (first, second) = (time::new_ordered_uuid(), time::new_ordered_uuid());
+        assert!(is_older(first, second, Duration::ZERO) && !is_older(second, first, Duration::ZERO));
+        assert!(!is_older(first, first, Duration::ZERO) && !is_older(first, second, Duration::from_secs(60)));
     }
 }

@@ -3,6 +3,7 @@
 //! Commits go on meanwhile. Rows of the old files that they delete are deleted in the new one too, by their places there;
 //! if one of the old files is gone, the work was for nothing and is thrown away.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use iceberg::spec::{DataContentType, DataFile, Operation};
@@ -54,7 +55,9 @@ impl Rewritten {
 
     /// Removes what was written.
     pub(super) fn discard(&self) {
-        files::remove_quietly(self.output.iter().map(|file| file.file_path().to_owned()).collect::<Vec<_>>().iter());
+        if let Some(file) = &self.output {
+            files::remove_quietly([&file.file_path().to_owned()]);
+        }
     }
 }
 
@@ -64,7 +67,7 @@ pub(super) fn rewrite(catalog: &Catalog, table: &Table, policy: &Policy, stop: &
         return Ok(None);
     }
     let live = Live::load(catalog.manifests(), &manifests(table.metadata().current_snapshot().map(AsRef::as_ref))?)?;
-    let mut positions = live.positions()?;
+    let mut positions = if may_have_much_deleted(&live, policy) { live.positions()? } else { Positions::new() };
     let weigh = |entry: &LiveFile| Weight {
         bytes: entry.file.file_size_in_bytes(),
         rows: entry.file.record_count(),
@@ -72,8 +75,14 @@ pub(super) fn rewrite(catalog: &Catalog, table: &Table, policy: &Policy, stop: &
     };
     let weights: Vec<Weight> = live.data.iter().map(weigh).collect();
     let chosen: Vec<&LiveFile> = choose(&weights, policy).into_iter().filter_map(|at| live.data.get(at)).collect();
-    if chosen.is_empty() {
+    let paths: HashSet<&str> = chosen.iter().map(|entry| entry.file.file_path()).collect();
+    // A file that is listed twice, as some tools let happen, is left alone.
+    let repeated = live.data.iter().filter(|entry| paths.contains(entry.file.file_path())).count() > chosen.len();
+    if chosen.is_empty() || repeated {
         return Ok(None);
+    }
+    if positions.is_empty() {
+        positions = live.positions()?;
     }
     let url = upsert::new_data_url(table, "-compacted");
     let written = copy(table, &url, &chosen, &mut positions, stop);
@@ -92,6 +101,13 @@ fn is_small(table: &Table, policy: &Policy) -> bool {
     let total = |key| table.summary(None, key).and_then(|total| total.parse::<usize>().ok());
     let few = total("total-data-files").is_some_and(|files| files < policy.fan_in);
     few && total("total-position-deletes") == Some(0)
+}
+
+/// Whether so many rows are deleted that a file may be worth rewriting for that: only then delete files are read to choose.
+fn may_have_much_deleted(live: &Live, policy: &Policy) -> bool {
+    let deleted: u64 = live.deletes.iter().map(|entry| entry.file.record_count()).sum();
+    let least = live.data.iter().map(|entry| entry.file.record_count()).min().unwrap_or(0);
+    deleted as f64 > policy.deleted_share * least as f64
 }
 
 /// Copies the live rows; none if it was told to stop.
@@ -133,11 +149,15 @@ pub(super) fn plan(rewritten: &Rewritten, table: &Table, live: &Live, created: &
     let (mut moved, mut touched) = (RoaringTreemap::new(), false);
     for input in &rewritten.inputs {
         let Some(entry) = live.data.iter().find(|entry| entry.file.file_path() == input.path) else { return Ok(None) };
-        change.removed.push(entry.clone());
-        if let Some(deleted) = positions.remove(&input.path) {
-            touched = true;
-            moved.extend((deleted - &input.deleted).iter().map(|row| input.place(row)));
+        let deleted = positions.remove(&input.path).unwrap_or_default();
+        // Somebody set the table back: rows that were left out are there again.
+        if !input.deleted.is_subset(&deleted) {
+            return Ok(None);
         }
+        touched |= !deleted.is_empty();
+        let rows = entry.file.record_count();
+        moved.extend((deleted - &input.deleted).iter().filter(|row| *row < rows).map(|row| input.place(row)));
+        change.removed.push(entry.clone());
     }
     if let Some(output) = &rewritten.output {
         change.added.push(output.clone());
