@@ -8,7 +8,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup kafka wheel demo demo-kafka test test-rust test-python test-interpreters check format bench bench-kafka soak clean
+.PHONY: help setup kafka wheel demo demo-kafka test test-rust test-python test-interpreters check format bench bench-kafka bench-state soak clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench: wheel ## a table of speeds, beside DuckDB and Polars
 
 bench-kafka: wheel kafka ## from a real Kafka broker, beside raw clients, Flink, Pathway and Bytewax; live latency (half an hour)
 	@tools/bench_kafka.sh
+
+bench-state: wheel ## state beyond its budget of memory, beside memory to spare (a quarter of an hour)
+	$(VENV)/python benches/state/bench.py
 
 clean: ## what the targets made in the checkout; the cache outside stays
 	rm -rf .venv .kappa-demo .kappa-demo-kafka .kappa-bench .kappa dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
