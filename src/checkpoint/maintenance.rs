@@ -51,13 +51,15 @@ struct Care {
     swept: bool,
     /// What somebody was told that does not work.
     told: Option<&'static str>,
-    /// Looks to leave out, and how many it will be after the next failure.
-    pause: (u32, u32),
+    /// Looks that are still left out.
+    pause: u32,
+    /// How many it will be after the next failure.
+    next_pause: u32,
 }
 
 impl Maintenance {
-    /// For the tables of a version. `began` is an identifier that was made when all earlier manifests were delivered, before
-    /// this process wrote anything to the tables.
+    /// For the tables of a version whose earlier manifests are all delivered. `began` is an identifier that was made before this
+    /// process wrote anything to the tables.
     pub fn new(
         catalog: Catalog,
         version: &str,
@@ -65,16 +67,7 @@ impl Maintenance {
         began: Uuid,
         tables: impl Iterator<Item = (TableName, Uuid)>,
     ) -> Self {
-        let care = |uuid| Care {
-            uuid,
-            checkpoint: 0,
-            forgotten: Vec::new(),
-            reach: Reach::default(),
-            swept: false,
-            told: None,
-            pause: (0, 1),
-        };
-        let tables = tables.map(|(table, uuid)| (table, care(uuid))).collect();
+        let tables = tables.map(|(table, uuid)| (table, Care::new(uuid))).collect();
         Self { catalog, version: version.to_owned(), owner, began, tables }
     }
 
@@ -111,6 +104,11 @@ impl Maintenance {
 }
 
 impl Care {
+    fn new(uuid: Uuid) -> Self {
+        let (forgotten, reach) = (Vec::new(), Reach::default());
+        Self { uuid, checkpoint: 0, forgotten, reach, swept: false, told: None, pause: 0, next_pause: 1 }
+    }
+
     fn look_after(
         &mut self,
         catalog: &Catalog,
@@ -123,8 +121,8 @@ impl Care {
         if self.checkpoint == 0 {
             return Ok(());
         }
-        if self.pause.0 > 0 {
-            self.pause.0 -= 1;
+        if self.pause > 0 {
+            self.pause -= 1;
             return Ok(());
         }
         // One that fails does not keep the others from their work.
@@ -161,12 +159,13 @@ impl Care {
     /// Notes how a look went. The error, if it is not the one that was told before.
     fn note(&mut self, outcome: Result<()>) -> Option<Error> {
         let Err(error) = outcome else {
-            if self.pause.0 == 0 {
-                (self.told, self.pause) = (None, (0, 1));
+            if self.pause == 0 {
+                (self.told, self.next_pause) = (None, 1);
             }
             return None;
         };
-        self.pause = (self.pause.1, (self.pause.1 * 2).min(LONGEST_PAUSE));
+        self.pause = self.next_pause;
+        self.next_pause = (self.next_pause * 2).min(LONGEST_PAUSE);
         let new = self.told != Some(error.code());
         self.told = Some(error.code());
         new.then_some(error)
@@ -179,22 +178,14 @@ mod tests {
 
     #[test]
     fn what_fails_is_told_once_and_tried_less_and_less() {
-        let mut care = Care {
-            uuid: Uuid::nil(),
-            checkpoint: 0,
-            forgotten: Vec::new(),
-            reach: Reach::default(),
-            swept: false,
-            told: None,
-            pause: (0, 1),
-        };
+        let mut care = Care::new(Uuid::nil());
         let fail = |code| Err(Error::corruption(code, "x"));
         assert!(care.note(fail("a")).is_some() && care.note(fail("a")).is_none() && care.note(fail("b")).is_some());
-        assert_eq!(care.pause, (4, 8));
+        assert_eq!((care.pause, care.next_pause), (4, 8));
         // A look that was left out is no success.
-        assert!(care.note(Ok(())).is_none() && care.pause == (4, 8));
-        care.pause.0 = 0;
-        assert!(care.note(Ok(())).is_none() && care.pause == (0, 1));
+        assert!(care.note(Ok(())).is_none() && (care.pause, care.next_pause) == (4, 8));
+        care.pause = 0;
+        assert!(care.note(Ok(())).is_none() && (care.pause, care.next_pause) == (0, 1));
         assert!(care.note(fail("b")).is_some());
     }
 }

@@ -157,8 +157,8 @@ impl StateStore for RocksStore {
         Ok(())
     }
 
-    /// RocksDB syncs table files when they are made, and of the checkpoint what it copies, but for its options, which are not
-    /// read again, and the directory. All files are linked or copied aside and come in one rename.
+    /// RocksDB syncs table files and its options when they are made, and of the checkpoint what it copies and the directory. All
+    /// files are linked or copied aside and come in one rename.
     fn checkpoint(&self, directory: &Path) -> Result<()> {
         self.flush()?;
         let checkpoint = Checkpoint::new(&self.db).map_err(|e| failed("checkpoint", &self.path, &e))?;

@@ -197,11 +197,7 @@ impl Catalog {
     /// all of them, or none. The files of the old ones stay for the garbage collector.
     pub fn replace(&self, changes: &[(Table, &CreateTable)]) -> Result<()> {
         let tables = changes.iter().map(|(_, create)| self.stage(create)).collect::<Result<Vec<_>>>()?;
-        let swap = |((old, _), new): (&(Table, &CreateTable), &Table)| Swap {
-            name: old.name.clone(),
-            from: old.metadata_location.clone(),
-            to: new.metadata_location.clone(),
-        };
+        let swap = |((old, _), new): (&(Table, &CreateTable), &Table)| old.swap_for(new);
         let swaps: Vec<Swap> = changes.iter().zip(&tables).map(swap).collect();
         match self.io.run(self.database.swap(&swaps, None))? {
             Swapped::Done => {
@@ -213,7 +209,6 @@ impl Catalog {
                 files::remove_quietly(tables.iter().map(|table| &table.metadata_location));
                 Err(changed(&name))
             }
-            Swapped::Fenced(_) => Err(Error::internal("a replacement was fenced")),
         }
     }
 
@@ -355,6 +350,16 @@ impl Table {
     /// The URL of its directory.
     pub fn location(&self) -> &str {
         self.metadata.location().trim_end_matches('/')
+    }
+
+    /// The step from this state to the next.
+    pub(super) fn swap_for(&self, next: &Self) -> Swap {
+        Swap { name: self.name.clone(), from: self.metadata_location.clone(), to: next.metadata_location.clone() }
+    }
+
+    /// Whether snapshots may be forgotten and files removed: Iceberg's `gc.enabled`, which says that others may share them.
+    pub(super) fn may_be_cleaned(&self) -> bool {
+        self.property("gc.enabled").is_none_or(|value| !value.eq_ignore_ascii_case("false"))
     }
 
     /// The whole metadata.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use iceberg::spec::{DataFile, Operation, SnapshotRef};
 use uuid::Uuid;
 
-use super::catalog::{Catalog, Table, fenced, sql_integer};
+use super::catalog::{Catalog, Table, sql_integer};
 use super::datafile;
 use super::files;
 use super::live::{Live, manifests};
@@ -65,6 +65,13 @@ pub struct Fence {
     pub checkpoint: u64,
     /// After a crash: checksums of large files are compared too.
     pub recovering: bool,
+}
+
+impl Fence {
+    pub(super) fn row(&self) -> Result<OwnerRow<'_>> {
+        let (owner, checkpoint) = (sql_integer(self.owner)?, sql_integer(self.checkpoint)?);
+        Ok(OwnerRow { version: &self.version, owner, checkpoint })
+    }
 }
 
 /// What became of one table's commit.
@@ -149,12 +156,9 @@ impl Catalog {
         }
         failpoint::hit("K15");
         let swaps: Vec<Swap> = prepared.iter().filter_map(Prepared::swap).cloned().collect();
-        let (owner, checkpoint) = (sql_integer(fence.owner)?, sql_integer(fence.checkpoint)?);
-        let row = OwnerRow { version: &fence.version, owner, checkpoint };
-        match self.io.run(self.database.swap(&swaps, Some(&row)))? {
+        match self.publish(&swaps, fence)? {
             Swapped::Done => {}
             Swapped::Lost(table) => return Ok(Attempt::Lost(table)),
-            Swapped::Fenced(now) => return Err(fenced(&fence.version, owner, now)),
             Swapped::Unknown(error) => return Ok(Attempt::Unknown(error)),
         }
         failpoint::hit("K16");
@@ -186,8 +190,7 @@ impl Catalog {
         summary.insert(STAGED.to_owned(), if copied { "copied" } else { "adopted" }.to_owned());
         let notes = Notes { summary: &summary, properties: marker.properties() };
         let built = build(&self.manifests, &base, manifests, &change, notes, &self.settings, created)?;
-        let to = built.table.metadata_location().to_owned();
-        let swap = Swap { name: commit.table.clone(), from: base.metadata_location().to_owned(), to };
+        let swap = base.swap_for(&built.table);
         Ok(Prepared::Built(Box::new(built), swap, released(commit, copied)))
     }
 
@@ -213,12 +216,22 @@ impl Catalog {
         }
     }
 
+    /// Moves tables to what was built for them, if the version is still this owner's.
+    pub(super) fn publish(&self, swaps: &[Swap], fence: &Fence) -> Result<Swapped> {
+        self.io.run(self.database.swap(swaps, Some(&fence.row()?)))
+    }
+
+    /// Goes on from what the catalog has now.
+    pub(super) fn adopt(&self, built: &Built) {
+        self.remember(&built.table);
+        files::remove_quietly(&built.expired_metadata);
+    }
+
     fn done(&self, prepared: Prepared) -> CommitOutcome {
         match prepared {
             Prepared::Already(snapshot_id, released) => CommitOutcome::AlreadyCommitted { snapshot_id, released },
             Prepared::Built(built, _, released) => {
-                self.remember(&built.table);
-                files::remove_quietly(&built.expired_metadata);
+                self.adopt(&built);
                 CommitOutcome::Committed { snapshot_id: built.snapshot_id, released, forgotten: built.forgotten }
             }
         }

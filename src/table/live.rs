@@ -42,6 +42,33 @@ impl LiveFile {
         };
         Ok(Self { file: entry.data_file.clone(), snapshot_id, sequence, file_sequence })
     }
+
+    /// What it weighs, less the deleted rows.
+    pub(super) fn weight(&self, positions: &Positions) -> Weight {
+        let deleted = positions.get(self.file.file_path()).map_or(0, RoaringTreemap::len);
+        Weight { bytes: self.file.file_size_in_bytes(), rows: self.file.record_count(), deleted }
+    }
+}
+
+/// The size of a data file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Weight {
+    pub(super) bytes: u64,
+    pub(super) rows: u64,
+    pub(super) deleted: u64,
+}
+
+impl Weight {
+    /// Bytes, by the share of rows that are not deleted.
+    pub(super) fn live_bytes(&self) -> u64 {
+        let rows = self.rows.max(1);
+        (u128::from(self.bytes) * u128::from(rows.saturating_sub(self.deleted)) / u128::from(rows)) as u64
+    }
+
+    /// Of all rows.
+    pub(super) fn deleted_share(&self) -> f64 {
+        self.deleted as f64 / self.rows.max(1) as f64
+    }
 }
 
 /// The live files of a snapshot.
@@ -81,13 +108,7 @@ impl Live {
 
     /// Bytes of data that are live, about: a file counts by the share of its rows that is not deleted.
     pub fn bytes(&self, positions: &Positions) -> u64 {
-        let live = |entry: &LiveFile| {
-            let rows = entry.file.record_count().max(1);
-            let deleted = positions.get(entry.file.file_path()).map_or(0, RoaringTreemap::len);
-            let bytes = u128::from(entry.file.file_size_in_bytes()) * u128::from(rows.saturating_sub(deleted));
-            (bytes / u128::from(rows)) as u64
-        };
-        self.data.iter().map(live).sum()
+        self.data.iter().map(|entry| entry.weight(positions).live_bytes()).sum()
     }
 
     /// Reads the position delete files. Positions in files that are not live any more are left out.

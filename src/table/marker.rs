@@ -95,6 +95,16 @@ impl Facts {
         }
         Self { newest: None, complete: false, hint }
     }
+
+    fn reached(&self) -> u64 {
+        self.newest.as_ref().map_or(0, |(marker, _)| marker.checkpoint)
+    }
+
+    /// The later checkpoint of this timeline that the properties tell of, where the whole chain of ancestors ends before it.
+    pub(super) fn rolled_back_from(&self, ours: &Marker) -> Option<&Marker> {
+        let ahead = |hint: &&Marker| self.complete && hint.same_timeline(ours) && hint.checkpoint > self.reached();
+        self.hint.as_ref().filter(ahead)
+    }
 }
 
 /// What to do with a checkpoint.
@@ -113,13 +123,10 @@ pub enum Decision {
 /// properties tell of a later checkpoint than the whole chain of ancestors, somebody rolled the table back: what lies
 /// between is gone from it, and committing on top would leave a hole.
 pub fn decide(facts: &Facts, ours: &Marker) -> Result<Decision> {
-    let reached = facts.newest.as_ref().map_or(0, |(marker, _)| marker.checkpoint);
-    if let Some(hint) =
-        facts.hint.as_ref().filter(|hint| facts.complete && hint.same_timeline(ours) && hint.checkpoint > reached)
-    {
+    if let Some(hint) = facts.rolled_back_from(ours) {
         return Err(Error::refused("rolled_back", "the table was rolled back by another tool")
             .with("committed_checkpoint", hint.checkpoint)
-            .with("table_checkpoint", reached)
+            .with("table_checkpoint", facts.reached())
             .hint("set the table's main branch to its newest kappa snapshot again, or reprocess into a new table"));
     }
     let (newest, snapshot) = match (&facts.newest, facts.complete, &facts.hint) {

@@ -15,7 +15,7 @@ use super::catalog::{Settings, Table, write_metadata};
 use super::expiry::expired;
 use super::live::{Live, LiveFile};
 use super::manifests::ManifestReader;
-use super::{files, iceberg_error, maintenance};
+use super::{files, iceberg_error};
 use crate::error::{Error, Result};
 use crate::time;
 
@@ -93,8 +93,7 @@ pub(super) fn build(
     let failed = |error| iceberg_error(&format!("extend table {}", base.name()), error);
     let builder = metadata.clone().into_builder(Some(base.metadata_location().to_owned()));
     let builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(failed)?;
-    let expired =
-        if maintenance::is_ours_to_clean(base) { expired(metadata, &settings.retention, time::now_ms())? } else { vec![] };
+    let expired = if base.may_be_cleaned() { expired(metadata, &settings.retention, time::now_ms())? } else { vec![] };
     let forgotten = expired.iter().filter_map(|id| metadata.snapshot_by_id(*id).cloned()).collect();
     let builder = builder.remove_snapshots(&expired);
     let built = builder.set_properties(notes.properties).and_then(|builder| builder.build()).map_err(failed)?;

@@ -8,6 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions, Connection, Row, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
+use super::catalog::fenced;
 use super::files;
 use super::io::Io;
 use super::name::TableName;
@@ -64,8 +65,6 @@ pub(super) enum Swapped {
     Done,
     /// Nothing moved: this table is not where it was.
     Lost(TableName),
-    /// Nothing moved: the version belongs to this owner, or to none.
-    Fenced(Option<i64>),
     /// The commit was sent and its reply is an error.
     Unknown(Error),
 }
@@ -182,24 +181,23 @@ impl Database {
         rows.first().map(|row| row.get(0)).ok_or_else(|| Error::internal("a claim gave back no owner"))
     }
 
-    /// Who owns a version.
-    pub(super) async fn owner(&self, version: &str) -> Result<Option<i64>> {
+    /// Looks whether a version is this owner's: `Conflict` if it is not.
+    pub(super) async fn check_owner(&self, row: &OwnerRow<'_>) -> Result<()> {
         let mut connection = self.connection.lock().await;
-        let query = sqlx::query("SELECT owner FROM kappa_owners WHERE version = ?").bind(version);
-        let row = query.fetch_optional(&mut *connection).await.map_err(|error| database_error("look up an owner", error))?;
-        Ok(row.map(|row| row.get(0)))
+        let now = owner_of(&mut connection, row.version).await.map_err(|error| database_error("look up an owner", error))?;
+        if now == Some(row.owner) { Ok(()) } else { Err(fenced(row.version, row.owner, now)) }
     }
 
-    /// Moves all tables and the owner's row, or nothing.
+    /// Moves all tables and the owner's row, or nothing; `Conflict` if the version is not the owner's.
     pub(super) async fn swap(&self, swaps: &[Swap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
         let mut connection = self.connection.lock().await;
         let failed = |error| database_error("commit", error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         if let Some(owner) = owner
-            && let Some(fenced) = assert_owner(&mut transaction, owner).await.map_err(failed)?
+            && let Err(error) = assert_owner(&mut transaction, owner).await
         {
             transaction.rollback().await.map_err(failed)?;
-            return Ok(fenced);
+            return Err(error);
         }
         let update = format!(
             "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? \
@@ -232,14 +230,19 @@ impl Database {
     }
 }
 
-async fn assert_owner(transaction: &mut Transaction<'_, Sqlite>, row: &OwnerRow<'_>) -> sqlx::Result<Option<Swapped>> {
+async fn assert_owner(transaction: &mut Transaction<'_, Sqlite>, row: &OwnerRow<'_>) -> Result<()> {
+    let failed = |error| database_error("commit", error);
     let update = sqlx::query("UPDATE kappa_owners SET checkpoint = max(checkpoint, ?) WHERE version = ? AND owner = ?");
     let update = update.bind(row.checkpoint).bind(row.version).bind(row.owner);
-    if update.execute(&mut **transaction).await?.rows_affected() == 1 {
-        return Ok(None);
+    if update.execute(&mut **transaction).await.map_err(failed)?.rows_affected() == 1 {
+        return Ok(());
     }
-    let owner = sqlx::query("SELECT owner FROM kappa_owners WHERE version = ?").bind(row.version);
-    Ok(Some(Swapped::Fenced(owner.fetch_optional(&mut **transaction).await?.map(|row| row.get(0)))))
+    Err(fenced(row.version, row.owner, owner_of(transaction, row.version).await.map_err(failed)?))
+}
+
+async fn owner_of(connection: &mut SqliteConnection, version: &str) -> sqlx::Result<Option<i64>> {
+    let owner = sqlx::query("SELECT owner FROM kappa_owners WHERE version = ?").bind(version);
+    Ok(owner.fetch_optional(connection).await?.map(|row| row.get(0)))
 }
 
 async fn prepare(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {

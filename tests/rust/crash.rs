@@ -139,17 +139,30 @@ fn assert_tidy(world: &World, what: &str) {
 }
 
 macro_rules! points {
-    ($($name:ident $point:literal)*) => {$(
+    ($die:ident: $($name:ident $point:literal)*) => {$(
         #[test]
         fn $name() {
-            die_in_a_reprocess($point);
-            die_in_a_live_run($point, 3, 1);
-            die_in_a_live_run($point, 8, 2);
+            $die($point);
         }
     )*};
 }
 
+/// On the way of every checkpoint.
+fn die_on_the_way(point: &str) {
+    die_in_a_reprocess(point);
+    die_in_a_live_run(point, 3, 1);
+    die_in_a_live_run(point, 8, 2);
+}
+
+/// In the thread that looks after the tables: the job dies with it.
+fn die_in_maintenance(point: &str) {
+    die_in_a_live_run(point, 1, 2);
+    die_in_a_live_run(point, 4, 1);
+    die_in_a_live_run(point, 5, 3);
+}
+
 points! {
+    die_on_the_way:
     k1_a_barrier_has_begun "K1"
     k2_some_inputs_are_at_the_barrier_and_others_not "K2"
     k3_in_the_middle_of_a_state_checkpoint "K3"
@@ -164,19 +177,8 @@ points! {
     k18_committed_and_not_noted "K18"
 }
 
-/// Of the thread that looks after the tables: the job dies with it.
-macro_rules! maintenance_points {
-    ($($name:ident $point:literal)*) => {$(
-        #[test]
-        fn $name() {
-            die_in_a_live_run($point, 1, 2);
-            die_in_a_live_run($point, 4, 1);
-            die_in_a_live_run($point, 5, 3);
-        }
-    )*};
-}
-
-maintenance_points! {
+points! {
+    die_in_maintenance:
     c1_merged_and_in_no_snapshot "C1"
     c2_the_merge_committed_and_nobody_told "C2"
     c3_snapshots_forgotten_and_their_files_there "C3"

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::table::live::Weight;
+
 /// When files are rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -23,26 +25,6 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self { target: 128 << 20, smallest: 16 << 10, fan_in: 8, deleted_share: 0.3 }
-    }
-}
-
-/// What matters of a data file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Weight {
-    pub(super) bytes: u64,
-    pub(super) rows: u64,
-    pub(super) deleted: u64,
-}
-
-impl Weight {
-    /// Bytes, by the share of rows that are not deleted.
-    fn live_bytes(&self) -> u64 {
-        let rows = self.rows.max(1);
-        (u128::from(self.bytes) * u128::from(rows.saturating_sub(self.deleted)) / u128::from(rows)) as u64
-    }
-
-    fn deleted_share(&self) -> f64 {
-        self.deleted as f64 / self.rows.max(1) as f64
     }
 }
 

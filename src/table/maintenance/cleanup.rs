@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use iceberg::spec::{ManifestFile, SnapshotRef};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::failpoint;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::files::{self, spelling};
@@ -38,7 +38,7 @@ impl Reach {
                 continue;
             }
             if stop.load(SeqCst) {
-                return Err(Error::new(crate::error::ErrorKind::Unavailable, "stopped", "the job ends"));
+                return Err(Error::new(ErrorKind::Unavailable, "stopped", "the job ends"));
             }
             let listed = manifests(Some(snapshot.as_ref()))?;
             let paths = listed.iter().map(|manifest| self.look_into(reader, manifest)).collect::<Result<_>>()?;

@@ -3,7 +3,7 @@
 
 mod choose;
 mod cleanup;
-pub mod orphans;
+mod orphans;
 mod rewrite;
 
 use std::collections::BTreeMap;
@@ -16,13 +16,13 @@ pub use choose::Policy;
 pub use cleanup::Reach;
 pub use rewrite::Rewritten;
 
-use super::catalog::{Catalog, Table, fenced, sql_integer};
+use super::catalog::{Catalog, Table};
 use super::commit::Fence;
 use super::live::{Live, manifests};
-use super::marker::Marker;
+use super::marker::{Facts, Marker};
 use super::name::TableName;
 use super::snapshot::{Built, Change, Notes, build, check_supported};
-use super::sql::{OwnerRow, Swap, Swapped};
+use super::sql::Swapped;
 use super::{commit, files};
 use crate::error::{Error, Result};
 use crate::protocol::failpoint;
@@ -126,6 +126,7 @@ impl Catalog {
         let Some(mut plan) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
         let _turn = self.turn();
         if self.load(&rewritten.table)?.is_none_or(|now| now.metadata_location() != plan.base.metadata_location()) {
+            files::remove_quietly(&std::mem::take(created));
             let Some(again) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
             plan = again;
         }
@@ -133,18 +134,12 @@ impl Catalog {
         let summary = inherited(&base);
         let notes = Notes { summary: &summary, properties: Default::default() };
         let built = build(self.manifests(), &base, manifests, &change, notes, &self.settings, created)?;
-        let to = built.table.metadata_location().to_owned();
-        let swap = Swap { name: base.name().clone(), from: base.metadata_location().to_owned(), to };
-        let (owner, checkpoint) = (sql_integer(fence.owner)?, sql_integer(fence.checkpoint)?);
-        let row = OwnerRow { version: &fence.version, owner, checkpoint };
-        match self.io.run(self.database.swap(&[swap], Some(&row)))? {
+        match self.publish(&[base.swap_for(&built.table)], fence)? {
             Swapped::Done => {
-                self.remember(&built.table);
-                files::remove_quietly(&built.expired_metadata);
+                self.adopt(&built);
                 Ok(Attempt::Done(Box::new(built)))
             }
             Swapped::Lost(_) => Ok(Attempt::Lost),
-            Swapped::Fenced(now) => Err(fenced(&fence.version, owner, now)),
             Swapped::Unknown(error) => Ok(Attempt::Unknown(error)),
         }
     }
@@ -172,16 +167,10 @@ impl Catalog {
         reach: &mut Reach,
         stop: &AtomicBool,
     ) -> Result<usize> {
-        match self.load(name)?.filter(|table| table.uuid() == uuid && is_ours_to_clean(table)) {
+        match self.load(name)?.filter(|table| table.uuid() == uuid && table.may_be_cleaned()) {
             Some(table) => cleanup::clean(self, &table, forgotten, reach, stop),
             None => Ok(0),
         }
-    }
-
-    /// Whether the version is still this owner's.
-    fn check_owner(&self, fence: &Fence) -> Result<()> {
-        let (ours, now) = (sql_integer(fence.owner)?, self.io.run(self.database.owner(&fence.version))?);
-        if now == Some(ours) { Ok(()) } else { Err(fenced(&fence.version, ours, now)) }
     }
 }
 
@@ -192,16 +181,10 @@ struct Planned {
     change: Change,
 }
 
-/// Whether files of the table may be removed: Iceberg's `gc.enabled`, which says that others may share them.
-pub(super) fn is_ours_to_clean(table: &Table) -> bool {
-    table.property("gc.enabled").is_none_or(|value| !value.eq_ignore_ascii_case("false"))
-}
-
 /// Whether somebody set the table back behind a commit of kappa's: the next commit says so, and nothing is to be built on it.
 fn was_rolled_back(table: &Table) -> bool {
     let hint = Marker::read(|key| table.metadata().properties().get(key));
-    let newest = Marker::newest(table.metadata()).map_or(0, |(marker, _)| marker.checkpoint);
-    hint.is_some_and(|hint| hint.checkpoint > newest)
+    hint.is_some_and(|hint| Facts::of(table.metadata(), &hint).rolled_back_from(&hint).is_some())
 }
 
 /// What the newest snapshot says about the rows, which stay the same.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use uuid::{Uuid, Version};
 
 use super::cleanup::Reach;
-use super::is_ours_to_clean;
 use crate::error::{Error, Result};
 use crate::table::catalog::{Catalog, Table};
 use crate::table::commit::Fence;
@@ -20,9 +19,9 @@ use crate::table::name::TableName;
 impl Catalog {
     /// Removes files of a table that kappa has made and no snapshot that is kept names. How many.
     ///
-    /// `began` is an identifier that the owner of the version made once all earlier manifests were delivered and before it
-    /// wrote anything: data files whose name sorts before it are nobody's. Metadata must be older than that by the grace of
-    /// the settings, since engines beside kappa name theirs alike.
+    /// `began` is an identifier that the owner of the version made before it wrote anything; once all earlier manifests are
+    /// delivered, and not before, data files whose name sorts before it are nobody's. Metadata must be older than that by the
+    /// grace of the settings, since engines beside kappa name theirs alike.
     ///
     /// # Errors
     /// `Conflict` if another owner took the version over.
@@ -35,9 +34,8 @@ impl Catalog {
         fence: &Fence,
         stop: &AtomicBool,
     ) -> Result<usize> {
-        let load = || -> Result<Option<Table>> {
-            Ok(self.load(name)?.filter(|table| table.uuid() == uuid && is_ours_to_clean(table)))
-        };
+        let load =
+            || -> Result<Option<Table>> { Ok(self.load(name)?.filter(|table| table.uuid() == uuid && table.may_be_cleaned())) };
         // The first look takes long; the second, while no commit of this process is being made, does not.
         let Some(table) = load()? else { return Ok(0) };
         reach.update(self.manifests(), &table, stop)?;
@@ -51,7 +49,7 @@ impl Catalog {
         let data = data.into_iter().filter(before(Duration::ZERO));
         let metadata = metadata.into_iter().filter(before(self.settings.orphan_grace));
         let orphans: Vec<PathBuf> = data.chain(metadata).filter(|path| !named.contains(path.as_path())).collect();
-        self.check_owner(fence)?;
+        self.io.run(self.database.check_owner(&fence.row()?))?;
         orphans.iter().try_for_each(|path| match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
             _ => Ok(()),

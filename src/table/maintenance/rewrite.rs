@@ -10,11 +10,11 @@ use iceberg::spec::{DataContentType, DataFile, Operation};
 use roaring::RoaringTreemap;
 use uuid::Uuid;
 
-use super::choose::{Policy, Weight, choose};
+use super::choose::{Policy, choose};
 use crate::error::Result;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::datafile::ParquetFile;
-use crate::table::live::{Live, LiveFile, Positions, manifests};
+use crate::table::live::{Live, LiveFile, Positions, Weight, manifests};
 use crate::table::name::TableName;
 use crate::table::scan::RowReader;
 use crate::table::snapshot::Change;
@@ -68,12 +68,7 @@ pub(super) fn rewrite(catalog: &Catalog, table: &Table, policy: &Policy, stop: &
     }
     let live = Live::load(catalog.manifests(), &manifests(table.metadata().current_snapshot().map(AsRef::as_ref))?)?;
     let mut positions = if may_have_much_deleted(&live, policy) { live.positions()? } else { Positions::new() };
-    let weigh = |entry: &LiveFile| Weight {
-        bytes: entry.file.file_size_in_bytes(),
-        rows: entry.file.record_count(),
-        deleted: positions.get(entry.file.file_path()).map_or(0, RoaringTreemap::len),
-    };
-    let weights: Vec<Weight> = live.data.iter().map(weigh).collect();
+    let weights: Vec<Weight> = live.data.iter().map(|entry| entry.weight(&positions)).collect();
     let chosen: Vec<&LiveFile> = choose(&weights, policy).into_iter().filter_map(|at| live.data.get(at)).collect();
     let paths: HashSet<&str> = chosen.iter().map(|entry| entry.file.file_path()).collect();
     // A file that is listed twice, as some tools let happen, is left alone.
