@@ -267,5 +267,11 @@ fn database_error(action: &str, error: sqlx::Error) -> Error {
     if text.contains("malformed") || text.contains("not a database") {
         return Error::corruption("catalog", format!("{action}: {text}")).source(error);
     }
-    Error::new(ErrorKind::Unavailable, "catalog", format!("{action}: {text}")).source(error)
+    let locked = is_locked(&error);
+    let error = Error::new(ErrorKind::Unavailable, "catalog", format!("{action}: {text}")).source(error);
+    if !locked {
+        return error;
+    }
+    error
+        .hint("another process is in the middle of a transaction; if it is one that was stopped (SIGSTOP), end it with kill -9")
 }

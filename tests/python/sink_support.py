@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -329,6 +330,19 @@ def polled(cluster: Topics, topic: str) -> Iterator[list[int]]:
         over.set()
         thread.join()
     assert ends, "the broker was never asked, or never answered: nothing was checked"
+
+
+def stop(process: subprocess.Popen[str], place: Path) -> None:
+    """SIGSTOP, at a moment when it holds no lock of the catalog's: of SQLite's file nobody could take that over."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        catalog = sqlite3.connect(place / "catalog.db", isolation_level=None, timeout=0.1)
+        with contextlib.closing(catalog), contextlib.suppress(sqlite3.OperationalError):
+            catalog.execute("BEGIN IMMEDIATE")
+            catalog.execute("ROLLBACK")
+            return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.005)
 
 
 def wait_for(condition: Callable[[], bool], within: float = WITHIN) -> None:

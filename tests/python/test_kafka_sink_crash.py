@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from sink_support import (
     middles,
     payments,
     polled,
+    stop,
     transactions,
     wait_for,
 )
@@ -98,7 +100,7 @@ def test_killed_during_recovery_too(sink: Topics, sinks: Sinks, point: str) -> N
 
 
 @pytest.mark.parametrize("moment", [0.03, 0.1, 0.2])
-def test_a_process_that_was_taken_over_finds_out(sink: Topics, sinks: Sinks, moment: float) -> None:
+def test_a_process_that_was_taken_over_finds_out(sink: Topics, sinks: Sinks, place: Path, moment: float) -> None:
     records = payments(9_000)
     fill(records[:3_000])
     old = sinks.start("live", 2, "10ms")
@@ -106,10 +108,11 @@ def test_a_process_that_was_taken_over_finds_out(sink: Topics, sinks: Sinks, mom
     feeder = threading.Thread(target=feed, args=[records[3_000:6_000]])
     feeder.start()
     time.sleep(moment)
-    old.send_signal(signal.SIGSTOP)
+    stop(old, place)
     feeder.join()
     new = sinks.start("live", 2, "10ms", "--take-over")
-    wait_for(lambda: covers(sink, sinks.rows, records[:6_000]))
+    wait_for(lambda: new.poll() is not None or covers(sink, sinks.rows, records[:6_000]))
+    assert new.returncode is None, new.communicate()
     old.send_signal(signal.SIGCONT)
     fill(records[6_000:])
     _, errors = old.communicate(timeout=WITHIN)

@@ -56,7 +56,10 @@ fn take_over(seed: u64, job: &Job) {
         match start(job.plan(), RunOptions { take_over: true, ..again.clone() }, world.settings.clone()) {
             Ok(second) => break second,
             // Stopped in the middle of a transaction it holds the lock of SQLite's file.
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                assert!(error.hint_text().is_some_and(|hint| hint.contains("kill -9")), "{error}");
+            }
         }
         kill_process(first.id(), Signal::CONT).unwrap();
         std::thread::sleep(Duration::from_millis(5));
