@@ -70,8 +70,9 @@ impl Consumer {
     /// As for [`Self::new`].
     pub fn isolated(options: &ClientOptions, partitions: usize, committed: bool) -> Result<Arc<Self>> {
         let level = if committed { "read_committed" } else { "read_uncommitted" };
-        // Who reads to an end and no further hears of it so much later.
-        Self::with(options, partitions, &[("isolation.level", level), ("fetch.wait.max.ms", "10")])
+        // Who reads to an end and no further hears of it so much later, and of a broker that says nothing so much earlier.
+        let more = [("isolation.level", level), ("fetch.wait.max.ms", "10"), ("socket.timeout.ms", "5000")];
+        Self::with(options, partitions, &more)
     }
 
     fn with(options: &ClientOptions, partitions: usize, more: &[(&str, &str)]) -> Result<Arc<Self>> {
@@ -84,6 +85,8 @@ impl Consumer {
             ("queued.max.messages.kbytes", &queued.to_string()),
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "100"),
+            // How long a broker may say nothing before another is looked for; as Kafka's own consumer.
+            ("socket.timeout.ms", "30000"),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ];
         let mut decided = vec![

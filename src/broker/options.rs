@@ -72,6 +72,11 @@ impl ClientOptions {
         &self.bootstrap
     }
 
+    /// An option as it was given.
+    pub(super) fn given(&self, name: &str) -> Option<&str> {
+        self.given.get(name).map(String::as_str)
+    }
+
     pub(super) fn tokens(&self) -> Option<TokenProvider> {
         self.tokens.clone()
     }

@@ -28,6 +28,8 @@ const COMMIT: Duration = Duration::from_secs(120);
 const ABORT: Duration = Duration::from_secs(5);
 /// How long the broker keeps a transaction open whose producer is gone; readers wait for it.
 const TRANSACTION: &str = "120000";
+/// How long a broker may take to answer.
+const ANSWER_MS: u64 = 10_000;
 
 /// A producer with a transactional id. Making a second one with the same id ends what the first has begun, and the first.
 pub struct TransactionalProducer {
@@ -46,8 +48,10 @@ impl TransactionalProducer {
     pub fn new(options: &ClientOptions, id: &str, max_message_bytes: usize) -> Result<Self> {
         let size = max_message_bytes.clamp(1_000, 1_000_000_000);
         let (queue, size) = ((size * 2 / 1_000).max(64 << 10).to_string(), size.to_string());
+        let patience = request_timeout(options.given("transaction.timeout.ms")).to_string();
         let defaults = [
             ("transaction.timeout.ms", TRANSACTION),
+            ("socket.timeout.ms", &patience),
             ("compression.type", "lz4"),
             ("linger.ms", "5"),
             ("queue.buffering.max.messages", "1000000"),
@@ -141,6 +145,13 @@ impl TransactionalProducer {
         let last = self.client.context().last_error();
         request_failed(doing, &failure, last, &self.options).with("transactional_id", &self.id)
     }
+}
+
+/// Milliseconds after which a request to a broker that says nothing is given up, so that another broker is asked. By itself
+/// librdkafka waits nearly as long as a transaction may take; it must be shorter than that.
+fn request_timeout(transaction: Option<&str>) -> u64 {
+    let transaction = transaction.unwrap_or(TRANSACTION).parse().unwrap_or(ANSWER_MS);
+    ANSWER_MS.min(transaction.saturating_sub(100))
 }
 
 fn is_retriable(error: &KafkaError) -> bool {

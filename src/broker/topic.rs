@@ -16,6 +16,9 @@ use crate::plan::names::nearest;
 
 /// How long librdkafka may take for a request, its own retries included.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// After how long librdkafka gives up a connection on which a request got no answer: it goes on asking a broker that it is
+/// connected to, also one that says nothing. Just longer than one broker is asked.
+const SILENCE_MS: &str = "3500";
 /// Topics that an error lists.
 const SHOWN: usize = 20;
 /// The name under which requests are made that need a group's; nothing is ever committed to it.
@@ -70,7 +73,8 @@ impl TopicClient {
     fn with(options: &ClientOptions, topic: &str, group: &str, more: &[(&str, &str)]) -> Result<Self> {
         let mut decided = vec![("group.id", group), ("enable.auto.commit", "false"), ("auto.offset.reset", "error")];
         decided.extend_from_slice(more);
-        let client = Client::new(options, &options.client(&[("isolation.level", "read_committed")], &decided))?;
+        let defaults = [("isolation.level", "read_committed"), ("socket.timeout.ms", SILENCE_MS)];
+        let client = Client::new(options, &options.client(&defaults, &decided))?;
         Ok(Self { client, topic: topic.to_owned(), group: group.to_owned() })
     }
 

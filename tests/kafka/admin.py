@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -62,6 +63,7 @@ class Kafka:
         self.config = {
             "bootstrap.servers": bootstrap,
             "topic.metadata.refresh.interval.ms": 1000,
+            "socket.timeout.ms": 5000,  # a paused broker is not asked for a minute
             "log_level": 3,
             **(config or {}),
         }
@@ -117,8 +119,10 @@ class Kafka:
         return sorted(self.admin.list_topics(topic, timeout=WITHIN).topics[topic].partitions)
 
     def leader(self, topic: str, partition: int = 0) -> int:
-        """The node that leads a partition."""
-        return int(self.admin.list_topics(topic, timeout=WITHIN).topics[topic].partitions[partition].leader)
+        """The node that leads a partition; -1 while there is none, or nobody who says it."""
+        with contextlib.suppress(KafkaException):
+            return int(self.admin.list_topics(topic, timeout=WITHIN).topics[topic].partitions[partition].leader)
+        return -1
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """Moves the start of partitions to the given offsets."""
