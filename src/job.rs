@@ -1,5 +1,6 @@
 //! A job that runs: started from a plan, watched through events, stopped or waited for, with a report at its end.
 
+mod allocator;
 pub mod domain;
 pub mod events;
 pub mod launch;
@@ -28,6 +29,7 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Epoch;
 use crate::plan::logical::JobPlan;
+use crate::protocol::checkpoint::MemoryUse;
 use crate::protocol::failpoint;
 use crate::source::LogSource;
 use crate::table::{Catalog, TableName};
@@ -57,6 +59,7 @@ pub fn start(plan: JobPlan, options: RunOptions, settings: Settings) -> Result<R
     teller.tell(started(&prepared, &version));
     notices(&version).into_iter().for_each(|event| teller.tell(event));
     let supervised = control.clone();
+    allocator::give_memory_back();
     let thread = std::thread::Builder::new()
         .name("kappa-coordinator".into())
         .spawn(move || supervise(&prepared, version, &options, supervised, teller))
@@ -119,11 +122,13 @@ fn supervise(
     // Held until everything has stopped.
     let _lock = version.lock.take();
     let watched = Arc::new(WatchList::new(prepared, &version.last.manifest)?);
+    let memory = Arc::new(Mutex::new(MemoryUse::default()));
     let observer = Box::new(Told {
         events: events.clone(),
         head_time_ms: began_ms,
         at_head: version.last.manifest.until == "head",
         watched: watched.clone(),
+        memory: memory.clone(),
         sources: prepared.sources.clone(),
         group: prepared.targets.first().map(group).unwrap_or_default(),
     });
@@ -150,7 +155,8 @@ fn supervise(
     let (ending, last) = outcome?;
     // The running state is a copy: what counts is in the checkpoints.
     crate::checkpoint::store::remove_directory(&dir.work(owner))?;
-    finish(prepared, options, ending, &last.manifest, &watched, began, &events)
+    let report = finish(prepared, options, ending, &last.manifest, &watched, began, &events)?;
+    Ok(Report { memory: *lock(&memory), ..report })
 }
 
 fn finish(
@@ -210,6 +216,7 @@ fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &
         version: manifest.version.clone(),
         position: manifest.positions().into_iter().map(position).collect(),
         peak_memory_bytes: peak_memory(),
+        memory: MemoryUse::default(),
     })
 }
 
@@ -308,6 +315,8 @@ struct Told {
     head_time_ms: i64,
     at_head: bool,
     watched: Arc<WatchList>,
+    /// The most that was held at any checkpoint.
+    memory: Arc<Mutex<MemoryUse>>,
     sources: Vec<Arc<dyn LogSource>>,
     /// The consumer group that tools for lag look at; nothing is ever read from it.
     group: String,
@@ -315,11 +324,13 @@ struct Told {
 
 impl Observer for Told {
     fn checkpoint(&self, done: CheckpointDone) {
+        lock(&self.memory).raise(done.memory);
         self.events.tell(Event::Checkpoint {
             checkpoint: done.checkpoint.0,
             duration_ms: done.duration.as_secs_f64() * 1e3,
             stall_ms: done.stall.as_secs_f64() * 1e3,
             state_bytes: done.state_bytes,
+            memory: done.memory,
             rows_changed: done.rows_changed,
             time_ms: now_ms(),
         });

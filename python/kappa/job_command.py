@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     job.add_argument("--allow-gaps", action="store_true", help="go on where the log has lost records, and count them")
     job.add_argument("--force", action="store_true", help="lift the refusals that say so")
     job.add_argument("--parallelism", type=int, metavar="N", help="worker threads (the number of cores)")
-    job.add_argument("--memory", default="512MiB", metavar="SIZE", help="budget for state (512MiB)")
+    job.add_argument("--memory", default="512MiB", metavar="SIZE", help="budget for state and what is cached of it (512MiB)")
     job.add_argument("--checkpoint-interval", default="10s", metavar="DURATION", help="time between checkpoints (10s)")
     job.add_argument("--max-bytes-per-second", metavar="SIZE", help="read no faster than this, for the log's other readers")
     show = parser.add_argument_group("instead of a run")

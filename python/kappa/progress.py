@@ -78,7 +78,8 @@ class Wording:
     def _checkpoint(self, event: Event) -> str:
         return (
             f"checkpoint {event['checkpoint']} committed in {words.duration(event['duration_ms'] / 1000)}: "
-            f"state {words.size(event['state_bytes'])} in RocksDB, {words.count(event['rows_changed'], 'row')} changed"
+            f"state {words.size(event['state_bytes'])} in RocksDB, {words.size(sum(event['memory'].values()))} in memory, "
+            f"{words.count(event['rows_changed'], 'row')} changed"
         )
 
     def _caught_up(self, event: Event) -> str:

@@ -1,5 +1,6 @@
 //! The part of librdkafka that the safe bindings leave out: taking many messages of one partition at a time, topic
-//! identities, topic configurations, new topics, leader epochs. All of the crate's unsafe code is here, and nothing else is.
+//! identities, topic configurations, new topics, leader epochs. All of the crate's unsafe code is here, but for one setting
+//! of the allocator (`job/allocator.rs`), and nothing else is.
 //!
 //! Every pointer comes from librdkafka and is freed by the function that its header (`rdkafka.h`) names for it. Clients are
 //! alive for as long as a reference to them is held; librdkafka itself is thread safe.

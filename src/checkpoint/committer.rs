@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use serde_json::json;
@@ -19,7 +19,8 @@ use crate::table::commit::marker_summary;
 use crate::table::{Catalog, CommitKind, CommitOutcome, Fence, TableCommit, TableName};
 use crate::time::instant;
 
-/// How long a catalog may be away before the job gives up: everything it owes is durable by then.
+/// How long a catalog may be away before a job gives up that is to come to an end: everything it owes is durable by then. One
+/// that goes on without end waits for as long as it takes, says so this often, and reads little further meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -74,7 +75,7 @@ pub struct Confirmed {
 pub enum News {
     /// A manifest was delivered.
     Confirmed(Confirmed),
-    /// It was not, for now: it is tried again. Told once for each manifest.
+    /// It was not, for now: it is tried again. Told at first and then each minute.
     Waits(Epoch, Error),
     /// A table cannot be kept small, for now.
     Neglected(TableName, Error),
@@ -99,6 +100,18 @@ impl Committer {
             }
         }
         Ok(Confirmed { checkpoint: manifest.checkpoint, released, committed })
+    }
+
+    /// Delivers what a process before this one left. A cluster that has given the transaction up meanwhile, because it took too
+    /// long, is not another owner: whether there is one is asked again each time.
+    pub fn recover(&mut self, sealed: &Sealed) -> Result<Confirmed> {
+        let started = instant();
+        loop {
+            match self.commit(sealed, true) {
+                Err(error) if error.code() == "producer_fenced" && started.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The maintenance of the tables.
@@ -154,20 +167,21 @@ impl Committer {
 
     /// Commits manifests as they come, until the sending side is gone. A catalog or cluster that does not answer is asked again.
     /// `over`: the coordinator has ended and has its reason; what is durable is committed by the next process.
-    /// `commits`: who looks after the tables hears of each.
+    /// `commits`: who looks after the tables hears of each. `goes_on`: whether the job goes on without end, for now.
     pub fn run(
         &mut self,
         requests: &Receiver<Sealed>,
         replies: &Sender<Result<News>>,
         commits: &Sender<Vec<Committed>>,
         over: &AtomicBool,
+        goes_on: &dyn Fn() -> bool,
     ) {
         for sealed in requests {
             if over.load(SeqCst) {
                 return;
             }
             let waits = |error| drop(replies.send(Ok(News::Waits(sealed.manifest.checkpoint, error))));
-            let reply = self.commit_patiently(&sealed, over, waits).map(|mut confirmed| {
+            let reply = self.commit_patiently(&sealed, over, goes_on, &waits).map(|mut confirmed| {
                 // Without maintenance the job goes on.
                 let _ = commits.send(std::mem::take(&mut confirmed.committed));
                 News::Confirmed(confirmed)
@@ -179,15 +193,24 @@ impl Committer {
         }
     }
 
-    fn commit_patiently(&mut self, sealed: &Sealed, over: &AtomicBool, waits: impl FnOnce(Error)) -> Result<Confirmed> {
-        let started = instant();
-        let mut waits = Some(waits);
+    fn commit_patiently(
+        &mut self,
+        sealed: &Sealed,
+        over: &AtomicBool,
+        goes_on: &dyn Fn() -> bool,
+        waits: &dyn Fn(Error),
+    ) -> Result<Confirmed> {
+        let (mut told, mut ending) = (None, instant());
         loop {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.commit(sealed, false)));
+            if goes_on() {
+                ending = instant();
+            }
             match outcome.unwrap_or_else(|_| Err(Error::internal("the committer panicked"))) {
-                Err(error) if error.is_retryable() && started.elapsed() < PATIENCE && !over.load(SeqCst) => {
-                    if let Some(tell) = waits.take() {
-                        tell(error);
+                Err(error) if error.is_retryable() && ending.elapsed() < PATIENCE && !over.load(SeqCst) => {
+                    if told.is_none_or(|told: Instant| told.elapsed() >= PATIENCE) {
+                        told = Some(instant());
+                        waits(error);
                     }
                     std::thread::sleep(PAUSE);
                 }

@@ -15,7 +15,7 @@ use super::store::{VersionDir, sync_directory, taken_over};
 use crate::error::{Error, Result};
 use crate::message::{Epoch, Offset, Partition};
 use crate::protocol::checkpoint::{
-    Ack, BarrierDecision, BarrierFacts, Command, Report, StagedContent, StagedFile, decide_barrier,
+    Ack, BarrierDecision, BarrierFacts, Command, MemoryUse, Report, StagedContent, StagedFile, decide_barrier,
 };
 use crate::protocol::event_time::{PartitionFrontier, TimeBounds, closed, visible};
 use crate::protocol::failpoint;
@@ -47,6 +47,8 @@ pub struct CheckpointDone {
     pub stall: Duration,
     /// Bytes of state on disk.
     pub state_bytes: u64,
+    /// What is held in memory.
+    pub memory: MemoryUse,
     /// Rows that it changed.
     pub rows_changed: u64,
     /// By source, the positions.
@@ -133,6 +135,7 @@ struct CheckpointDoneDraft {
     begun: Instant,
     stall: Duration,
     state_bytes: u64,
+    memory: MemoryUse,
     rows_changed: u64,
     positions: Vec<BTreeMap<Partition, Offset>>,
 }
@@ -154,10 +157,11 @@ impl Coordinator {
             let mut committer = std::mem::replace(&mut self.committer, idle);
             let mut maintenance = committer.maintenance(&self.last.manifest.version);
             let (committed, news) = (crossbeam_channel::unbounded(), replies.clone());
-            let ended = &over;
+            let (ended, control, follow) = (&over, self.control.clone(), self.follow);
+            let goes_on = move || follow && !control.stop.load(SeqCst) && !control.abort.load(SeqCst);
             let named = |name: &str| std::thread::Builder::new().name(name.into());
             let spawned = named("kappa-committer")
-                .spawn_scoped(scope, move || committer.run(&requests, &replies, &committed.0, ended))
+                .spawn_scoped(scope, move || committer.run(&requests, &replies, &committed.0, ended, &goes_on))
                 .and_then(|_| named("kappa-tables").spawn_scoped(scope, move || maintenance.run(&committed.1, &news, ended)));
             let outcome = match spawned {
                 Ok(_) => self.coordinate(commits, &confirmations),
@@ -299,9 +303,11 @@ impl Coordinator {
         failpoint::hit("K10");
         let rows_changed = manifest.outputs.iter().map(|output| output.rows_changed).sum();
         let stall = Duration::from_micros(flight.acks.iter().map(|ack| ack.stall_us).max().unwrap_or(0));
-        let state_bytes = self.store.as_ref().map_or(0, |store| store.size().disk);
+        let size = self.store.as_ref().map(|store| store.size()).unwrap_or_default();
+        let mut memory = MemoryUse { rocksdb: size.memory, ..MemoryUse::default() };
+        flight.acks.iter().for_each(|ack| memory.add(ack.memory));
         let positions = manifest.sources.iter().map(SourceState::positions).collect();
-        let draft = CheckpointDoneDraft { begun: flight.begun, stall, state_bytes, rows_changed, positions };
+        let draft = CheckpointDoneDraft { begun: flight.begun, stall, state_bytes: size.disk, memory, rows_changed, positions };
         run.unconfirmed.insert(flight.epoch, draft);
         self.kept.add(flight.epoch, state);
         self.last = Sealed { manifest, hash };
@@ -397,6 +403,7 @@ impl Coordinator {
                 duration: draft.begun.elapsed(),
                 stall: draft.stall,
                 state_bytes: draft.state_bytes,
+                memory: draft.memory,
                 rows_changed: draft.rows_changed,
                 positions: draft.positions,
             });

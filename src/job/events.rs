@@ -6,6 +6,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
 
 use crate::checkpoint::manifest::{Manifest, Mode, SourceCounts};
+use crate::protocol::checkpoint::MemoryUse;
 
 /// Something happened. Times are milliseconds since 1970 UTC.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -60,6 +61,8 @@ pub enum Event {
         stall_ms: f64,
         /// State on disk.
         state_bytes: u64,
+        /// What is held in memory.
+        memory: MemoryUse,
         /// Rows that it changed.
         rows_changed: u64,
         /// Now.
@@ -171,6 +174,8 @@ pub struct Report {
     pub position: BTreeMap<String, BTreeMap<i32, i64>>,
     /// The most memory that the process had, bytes.
     pub peak_memory_bytes: u64,
+    /// The most of each part of `--memory` at any checkpoint.
+    pub memory: MemoryUse,
 }
 
 /// The account of all sources.

@@ -56,14 +56,15 @@ pub fn launch(
     let workers = options.threads();
     let manifest = &version.last.manifest;
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
-    let fresh = manifest.state.is_none();
-    let store = open_state(&version, &stateful, options.memory_bytes / 2)?;
+    let store = open_state(&version, &stateful, options.memory_bytes / PARTS * STORE)?;
+    let limits = limits(options.memory_bytes, workers);
     let context = PipelineContext {
         workers,
-        local_bytes: options.memory_bytes / 8 / workers / folds(prepared).max(1),
+        waiting_bytes: limits.cache_bytes / 4 / owners(prepared),
+        local_bytes: options.memory_bytes / PARTS * SOURCES / workers / folds(prepared),
         zones: &manifest.time_zones,
         store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
-        fresh,
+        fresh: manifest.state.is_none(),
     };
     let wakers = Wakers::new(workers);
     let (reports, from_workers) = unbounded();
@@ -89,12 +90,11 @@ pub fn launch(
             commands: receiver,
             reports: reports.clone(),
             wakers: wakers.clone(),
-            limits: limits(options.memory_bytes, workers),
+            limits,
             rate: rate.clone(),
         });
     }
     let handles = spawn(built, &commands)?;
-    let wake = wakers.clone();
     let sources = prepared.sources.clone();
     let coordinator = Coordinator {
         dir: version.dir,
@@ -103,7 +103,7 @@ pub fn launch(
         store,
         bounds,
         commands,
-        wake: Box::new(move || wake.wake_all()),
+        wake: Box::new(move || wakers.wake_all()),
         reports: from_workers,
         positions: Box::new(move || watched.all().iter().map(|p| p.progress.next.load(Relaxed)).sum()),
         verify: Box::new(move || sources.iter().try_for_each(|source| source.verify())),
@@ -119,12 +119,23 @@ pub fn launch(
 /// The local sides that share the memory for them. A second grouping has two: for what it takes back, and what it adds.
 fn folds(prepared: &Prepared) -> usize {
     let of = |pipeline: &PipelineSpec| usize::from(pipeline.aggregate.is_some()) + 2 * usize::from(pipeline.regroup.is_some());
-    prepared.lowered.pipelines.iter().map(of).sum()
+    prepared.lowered.pipelines.iter().map(of).sum::<usize>().max(1)
 }
 
-/// Half of the budget is the store's; three eighths are the owners' caches, one eighth is the source sides'.
+/// The owners that share a worker's memory for caches.
+fn owners(prepared: &Prepared) -> usize {
+    prepared.lowered.pipelines.iter().map(|pipeline| families(pipeline).len()).sum::<usize>().max(1)
+}
+
+/// The parts of the budget: the store's, the owners' caches, the source sides'. What is left of all is for what is on its way,
+/// and for what the store needs while it merges files.
+const STORE: usize = 13;
+const CACHES: usize = 10;
+const SOURCES: usize = 4;
+const PARTS: usize = 32;
+
 fn limits(memory: usize, workers: usize) -> Limits {
-    Limits { cache_bytes: memory * 3 / 8 / workers, dirty: 64 << 10, changed: 500_000 }
+    Limits { cache_bytes: memory / PARTS * CACHES / workers, dirty: 64 << 10, changed: 500_000 }
 }
 
 /// The running state of this owner: a clone of the checkpoint that the manifest names, or empty.

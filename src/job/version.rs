@@ -285,7 +285,7 @@ fn deliver(dir: &VersionDir, committer: &mut Committer) -> Result<Kept> {
             Vec::new()
         } else {
             failpoint::hit("K21");
-            committer.commit(&sealed, true)?.released
+            committer.recover(&sealed)?.released
         };
         kept.confirm(number, released);
     }

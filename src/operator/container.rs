@@ -1,22 +1,23 @@
 //! A set of 16-bit numbers, the unit in which presence is stored: one new bit writes one container.
 //!
-//! Stored as an encoding id (1: sorted numbers, little endian; 2: a bitmap of 8 KB) and the content, in the spirit of
-//! Roaring's containers (Chambi, Lemire et al. 2016).
+//! Stored as an encoding id (1: sorted numbers, little endian; 2: a bitmap up to the last bit that is set, in whole words of
+//! 8 bytes, at most 1024) and the content, in the spirit of Roaring's containers (Chambi, Lemire et al. 2016). Numbers are
+//! handed out from 0 on, so that a bitmap is seldom longer than it must be.
 
 use crate::error::{Error, Result};
 
-/// Beyond this many numbers a bitmap is smaller.
-const ARRAY_LIMIT: usize = 4096;
 const ARRAY: u8 = 1;
 const BITMAP: u8 = 2;
+const WORD: usize = size_of::<u64>();
+const MOST_WORDS: usize = 1024;
 
 /// A set of 16-bit numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Container {
-    /// Few: sorted.
+    /// Few for their range: sorted.
     Array(Vec<u16>),
-    /// Many: a bit each.
-    Bitmap(Box<[u64; 1024]>),
+    /// Many for it: a bit each, without words of zeros at the end.
+    Bitmap(Vec<u64>),
 }
 
 impl Default for Container {
@@ -25,29 +26,40 @@ impl Default for Container {
     }
 }
 
+/// Words of a bitmap that reaches to a number.
+fn words_to(value: u16) -> usize {
+    usize::from(value) / 64 + 1
+}
+
+fn set(bits: &mut [u64], value: u16) -> bool {
+    let (word, bit) = (&mut bits[usize::from(value) / 64], 1 << (value % 64));
+    let new = *word & bit == 0;
+    *word |= bit;
+    new
+}
+
 impl Container {
     /// Adds a number; whether it is new.
     pub fn insert(&mut self, value: u16) -> bool {
         match self {
-            Self::Array(values) => match values.binary_search(&value) {
-                Ok(_) => false,
-                Err(at) if values.len() < ARRAY_LIMIT => {
-                    values.insert(at, value);
-                    true
-                }
-                Err(_) => {
-                    let mut bits = Box::new([0u64; 1024]);
-                    values.iter().for_each(|v| bits[*v as usize / 64] |= 1 << (v % 64));
-                    bits[value as usize / 64] |= 1 << (value % 64);
+            Self::Array(values) => {
+                let Err(at) = values.binary_search(&value) else { return false };
+                values.insert(at, value);
+                let words = values.last().map_or(0, |last| words_to(*last));
+                if 2 * values.len() > WORD * words {
+                    let mut bits = vec![0; words];
+                    for value in values {
+                        set(&mut bits, *value);
+                    }
                     *self = Self::Bitmap(bits);
-                    true
                 }
-            },
+                true
+            }
             Self::Bitmap(bits) => {
-                let (word, bit) = (&mut bits[value as usize / 64], 1 << (value % 64));
-                let new = *word & bit == 0;
-                *word |= bit;
-                new
+                if bits.len() < words_to(value) {
+                    bits.resize(words_to(value), 0);
+                }
+                set(bits, value)
             }
         }
     }
@@ -62,7 +74,7 @@ impl Container {
                 out
             }
             Self::Bitmap(bits) => {
-                let mut out = Vec::with_capacity(1 + 8192);
+                let mut out = Vec::with_capacity(1 + WORD * bits.len());
                 out.push(BITMAP);
                 bits.iter().for_each(|w| out.extend_from_slice(&w.to_le_bytes()));
                 out
@@ -74,16 +86,12 @@ impl Container {
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let damaged = || Error::corruption("state", "a presence container is damaged").hint("restore an older checkpoint");
         match bytes.split_first() {
-            Some((&ARRAY, rest)) if rest.len() % 2 == 0 && rest.len() <= 2 * ARRAY_LIMIT => {
-                let values: Vec<_> = rest.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
+            Some((&ARRAY, rest)) if rest.len() % 2 == 0 => {
+                let values: Vec<_> = rest.as_chunks().0.iter().map(|c| u16::from_le_bytes(*c)).collect();
                 if values.windows(2).all(|w| w[0] < w[1]) { Ok(Self::Array(values)) } else { Err(damaged()) }
             }
-            Some((&BITMAP, rest)) if rest.len() == 8192 => {
-                let mut bits = Box::new([0u64; 1024]);
-                for (word, chunk) in bits.iter_mut().zip(rest.as_chunks::<8>().0) {
-                    *word = u64::from_le_bytes(*chunk);
-                }
-                Ok(Self::Bitmap(bits))
+            Some((&BITMAP, rest)) if rest.len() % WORD == 0 && rest.len() <= WORD * MOST_WORDS => {
+                Ok(Self::Bitmap(rest.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect()))
             }
             _ => Err(damaged()),
         }
@@ -93,7 +101,7 @@ impl Container {
     pub fn memory(&self) -> usize {
         match self {
             Self::Array(values) => values.capacity() * 2,
-            Self::Bitmap(_) => 8192,
+            Self::Bitmap(bits) => bits.capacity() * WORD,
         }
     }
 }
@@ -108,14 +116,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_set(values in proptest::collection::vec(any::<u16>(), 0..6000)) {
+        fn behaves_as_a_set(values in proptest::collection::vec(any::<u16>(), 0..6000), most in any::<u16>()) {
+            let values = values.into_iter().map(|value| value.min(most));
             let (mut set, mut container) = (BTreeSet::new(), Container::default());
             for value in values {
                 prop_assert_eq!(container.insert(value), set.insert(value));
             }
             let bytes = container.encode();
             prop_assert_eq!(&Container::decode(&bytes).unwrap(), &container);
-            prop_assert!(bytes.len() <= 8193);
+            let range = set.last().map_or(0, |last| words_to(*last));
+            prop_assert!(bytes.len() <= 1 + (2 * set.len()).min(WORD * range));
         }
 
         #[test]
@@ -130,5 +140,10 @@ mod tests {
         container.insert(258);
         container.insert(1);
         assert_eq!(container.encode(), [1, 1, 0, 2, 1]);
+        let mut container = Container::default();
+        for value in 0..5 {
+            container.insert(value);
+        }
+        assert_eq!(container.encode(), [2, 31, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

@@ -79,6 +79,13 @@ pub struct DistinctBlock {
     pub pairs: Vec<(u32, u32)>,
 }
 
+impl DistinctBlock {
+    /// Bytes in all.
+    pub fn size(&self) -> usize {
+        self.groups.size() + self.values.size() + 8 * self.pairs.len()
+    }
+}
+
 /// How many values are new in groups, for the groups' owner.
 #[derive(Clone, Debug, Default)]
 pub struct TallyBlock {
@@ -90,6 +97,20 @@ pub struct TallyBlock {
     pub groups: Strings,
     /// For each, how many.
     pub counts: Vec<i64>,
+}
+
+impl PartialBlock {
+    /// Bytes in all.
+    pub fn size(&self) -> usize {
+        self.keys.size() + self.partials.size()
+    }
+}
+
+impl TallyBlock {
+    /// Bytes in all.
+    pub fn size(&self) -> usize {
+        self.groups.size() + 8 * self.counts.len()
+    }
 }
 
 #[cfg(test)]

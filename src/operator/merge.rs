@@ -8,7 +8,9 @@ use arrow::array::{ArrayRef, UInt32Array};
 use super::accumulator::{self, Accumulator};
 use super::exchange::{PartialBlock, Strings, TallyBlock};
 use super::key_index::KeyIndex;
+use super::lookup::{Waiting, read_in_order};
 use crate::error::{Error, Result};
+use crate::message::KeyGroup;
 use crate::plan::lower::{AggregateCall, AggregateSpec};
 use crate::state::encoding::{KeyEncoder, key_group, key_hash};
 use crate::state::{StateStore, Write, state_key};
@@ -35,8 +37,25 @@ pub struct GroupOwner {
     /// Whether partial results are also taken back: a group that is as empty as a new one is gone.
     retracts: bool,
     dirty: Vec<u32>,
+    /// Blocks whose groups may have to be read.
+    waiting: Waiting<Incoming>,
     /// Whether everything that was ever stored is in memory: then a miss is an absence, and nothing is read.
     complete: bool,
+}
+
+/// What comes in.
+enum Incoming {
+    Partial(PartialBlock),
+    Tally(TallyBlock),
+}
+
+impl Incoming {
+    fn keys(&self) -> &Strings {
+        match self {
+            Self::Partial(block) => &block.keys,
+            Self::Tally(block) => &block.groups,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -91,8 +110,9 @@ impl BeforeImages {
 }
 
 impl GroupOwner {
-    /// An owner over the family of a grouping. `fresh`: the store holds nothing of it.
-    pub fn new(spec: &AggregateSpec, family: String, store: Arc<dyn StateStore>, fresh: bool) -> Result<Self> {
+    /// An owner over the family of a grouping. `fresh`: the store holds nothing of it. Blocks of about `waiting` bytes are
+    /// held back before they are worked on, if the store has to be read for them.
+    pub fn new(spec: &AggregateSpec, family: String, store: Arc<dyn StateStore>, fresh: bool, waiting: usize) -> Result<Self> {
         let mut accumulators = create(&spec.calls)?;
         let mut empty = Vec::new();
         for accumulator in &mut accumulators {
@@ -112,6 +132,7 @@ impl GroupOwner {
             before: None,
             retracts: spec.calls.iter().any(|call| call.retracts),
             dirty: Vec::new(),
+            waiting: Waiting::new(waiting),
             complete: fresh,
         })
     }
@@ -122,9 +143,39 @@ impl GroupOwner {
         self
     }
 
-    /// Adds partial results, or takes them back.
-    pub fn merge(&mut self, block: &PartialBlock) -> Result<()> {
-        let slots = self.resolve(&block.keys)?;
+    /// Adds partial results, or takes them back: at once, or when what changed is taken.
+    pub fn merge(&mut self, block: PartialBlock) -> Result<()> {
+        let size = block.size();
+        self.take_in(Incoming::Partial(block), size)
+    }
+
+    /// Adds to distinct counts, as [`Self::merge`].
+    pub fn tally(&mut self, block: TallyBlock) -> Result<()> {
+        let size = block.size();
+        self.take_in(Incoming::Tally(block), size)
+    }
+
+    fn take_in(&mut self, block: Incoming, size: usize) -> Result<()> {
+        if self.waiting.push(block, size) || self.complete { self.settle() } else { Ok(()) }
+    }
+
+    /// Works on what waits.
+    pub fn settle(&mut self) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let blocks = self.waiting.take();
+        if !self.complete {
+            self.load(&blocks)?;
+        }
+        blocks.iter().try_for_each(|block| match block {
+            Incoming::Partial(block) => self.add_partials(block),
+            Incoming::Tally(block) => self.add_counts(block),
+        })
+    }
+
+    fn add_partials(&mut self, block: &PartialBlock) -> Result<()> {
+        let slots = self.slots(&block.keys);
         for (i, &(slot, existed)) in slots.iter().enumerate() {
             let mut partial = block.partials.get(i);
             if existed && partial == self.empty {
@@ -142,9 +193,8 @@ impl GroupOwner {
         Ok(())
     }
 
-    /// Adds to distinct counts.
-    pub fn tally(&mut self, block: &TallyBlock) -> Result<()> {
-        let slots = self.resolve(&block.groups)?;
+    fn add_counts(&mut self, block: &TallyBlock) -> Result<()> {
+        let slots = self.slots(&block.groups);
         slots.iter().for_each(|&(slot, existed)| self.mark(slot, existed));
         let Some(accumulator) = self.accumulators.get_mut(block.call) else {
             return Err(Error::internal("a tally for an aggregate that does not exist"));
@@ -177,24 +227,29 @@ impl GroupOwner {
         }
     }
 
-    /// The slot of each key, and whether the group existed. Groups that are not cached are read in one go.
-    fn resolve(&mut self, keys: &Strings) -> Result<Vec<(u32, bool)>> {
-        let hashes: Vec<u64> = (0..keys.len()).map(|i| key_hash(keys.get(i))).collect();
-        if !self.complete {
-            let missing: Vec<usize> = (0..keys.len()).filter(|&i| self.index.find(hashes[i], keys.get(i)).is_none()).collect();
-            let stored_keys: Vec<_> = missing.iter().map(|&i| stored_key(hashes[i], keys.get(i))).collect();
-            for (&i, value) in missing.iter().zip(self.store.multi_get(&self.family, &stored_keys)?) {
-                if let Some(value) = value {
-                    self.load(hashes[i], keys.get(i), &value)?;
-                }
-            }
-        }
-        let mut slots = Vec::with_capacity(keys.len());
-        for (i, &hash) in hashes.iter().enumerate() {
-            let (slot, new) = self.intern(hash, keys.get(i));
-            slots.push((slot, !new));
-        }
-        Ok(slots)
+    /// Reads the groups of blocks that are not cached.
+    fn load(&mut self, blocks: &[Incoming]) -> Result<()> {
+        let keys = blocks.iter().map(Incoming::keys).flat_map(|keys| (0..keys.len()).map(|i| keys.get(i)));
+        let hashed = keys.map(|key| (key_hash(key), key));
+        let unknown = hashed.filter(|(hash, key)| self.index.find(*hash, key).is_none());
+        let mut wanted: Vec<(KeyGroup, &[u8])> = unknown.map(|(hash, key)| (key_group(hash), key)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let (store, family) = (self.store.clone(), self.family.clone());
+        let key_of = |(group, key): &(KeyGroup, &[u8])| stored_key(*group, key);
+        read_in_order(&*store, &family, &wanted, key_of, |(_, key), value| match value {
+            Some(value) => self.load_one(key, value),
+            None => Ok(()),
+        })
+    }
+
+    /// The slot of each key, and whether the group existed.
+    fn slots(&mut self, keys: &Strings) -> Vec<(u32, bool)> {
+        let intern = |i| {
+            let (slot, new) = self.intern(key_hash(keys.get(i)), keys.get(i));
+            (slot, !new)
+        };
+        (0..keys.len()).map(intern).collect()
     }
 
     fn intern(&mut self, hash: u64, key: &[u8]) -> (u32, bool) {
@@ -206,8 +261,8 @@ impl GroupOwner {
         (slot, new)
     }
 
-    fn load(&mut self, hash: u64, key: &[u8], value: &[u8]) -> Result<()> {
-        let (slot, _) = self.intern(hash, key);
+    fn load_one(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let (slot, _) = self.intern(key_hash(key), key);
         let Some((&VALUE_ENCODING, mut rest)) = value.split_first() else {
             return Err(Error::corruption("state", format!("a group of {} has an unknown encoding", self.family)));
         };
@@ -218,8 +273,9 @@ impl GroupOwner {
     }
 
     /// Groups that changed since the barrier before and were not taken yet, at most so many, by key. `None` if there are
-    /// none.
+    /// none. Nothing waits any more then.
     pub fn take_changed(&mut self, most: usize) -> Result<Option<ChangedGroups>> {
+        self.settle()?;
         if self.changed.is_empty() {
             return Ok(None);
         }
@@ -274,7 +330,8 @@ impl GroupOwner {
             let mut value = vec![VALUE_ENCODING];
             self.accumulators.iter().for_each(|a| a.encode(slot, &mut value));
             let gone = self.retracts && value[1..] == self.empty;
-            changes.push((stored_key(self.index.hash(slot), self.index.key(slot)), (!gone).then_some(value)));
+            let key = stored_key(key_group(self.index.hash(slot)), self.index.key(slot));
+            changes.push((key, (!gone).then_some(value)));
             self.flags[slot as usize].dirty = false;
         }
         if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, changes) }
@@ -328,7 +385,7 @@ impl GroupOwner {
     pub fn memory(&self) -> usize {
         let before = self.before.as_ref().map_or(0, BeforeImages::memory);
         let accumulators: usize = self.accumulators.iter().map(|a| a.memory()).sum();
-        self.index.memory() + self.flags.capacity() * 2 + accumulators + before
+        self.index.memory() + self.flags.capacity() * 2 + accumulators + before + self.waiting.memory()
     }
 }
 
@@ -336,8 +393,8 @@ fn create(calls: &[AggregateCall]) -> Result<Vec<Box<dyn Accumulator>>> {
     calls.iter().map(accumulator::create).collect()
 }
 
-fn stored_key(hash: u64, key: &[u8]) -> Vec<u8> {
-    let mut out = state_key(key_group(hash), key.len());
+fn stored_key(group: KeyGroup, key: &[u8]) -> Vec<u8> {
+    let mut out = state_key(group, key.len());
     out.extend_from_slice(key);
     out
 }

@@ -25,7 +25,7 @@ fn spec(retracts: bool) -> AggregateSpec {
 }
 
 fn owner() -> GroupOwner {
-    GroupOwner::new(&spec(false), "g".into(), Arc::new(MemoryStore::default()), true).unwrap()
+    GroupOwner::new(&spec(false), "g".into(), Arc::new(MemoryStore::default()), true, 0).unwrap()
 }
 
 fn add(owner: &mut GroupOwner, groups: std::ops::Range<usize>) {
@@ -42,7 +42,7 @@ fn send(owner: &mut GroupOwner, groups: std::ops::Range<usize>, retract: bool) {
         block.partials.push(&1_i64.to_le_bytes());
         start = end;
     }
-    owner.merge(&block).unwrap();
+    owner.merge(block).unwrap();
 }
 
 fn changed(owner: &mut GroupOwner) -> Vec<i64> {
@@ -133,7 +133,7 @@ fn tallies_change_a_group_too() {
     images(&mut owner, 1);
     let mut block = TallyBlock { counts: vec![5], ..TallyBlock::default() };
     block.groups.push(owner.index.key(0));
-    owner.tally(&block).unwrap();
+    owner.tally(block).unwrap();
     assert_eq!(images(&mut owner, 1), expected([(0, Some(1), 6)]));
 }
 
@@ -164,7 +164,7 @@ fn a_group_without_rows_leaves_the_state() {
             .unwrap();
         count
     };
-    let mut owner = GroupOwner::new(&spec(true), "g".into(), store.clone(), true).unwrap();
+    let mut owner = GroupOwner::new(&spec(true), "g".into(), store.clone(), true, 0).unwrap();
     add(&mut owner, 0..10);
     changed(&mut owner);
     owner.flush_state().unwrap();
@@ -183,7 +183,7 @@ fn a_group_without_rows_leaves_the_state() {
         let mut block = PartialBlock { retract: true, ..PartialBlock::default() };
         block.keys.push(b"nobody");
         block.partials.push(&1_i64.to_le_bytes());
-        owner.merge(&block).unwrap_err()
+        owner.merge(block).unwrap_err()
     };
     assert_eq!(error.kind(), ErrorKind::Corruption);
 }

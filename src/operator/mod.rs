@@ -6,6 +6,8 @@ pub mod container;
 pub mod distinct;
 pub mod eval;
 pub mod exchange;
+pub mod filter;
 pub mod key_index;
+pub mod lookup;
 pub mod merge;
 pub mod steps;

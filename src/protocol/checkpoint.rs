@@ -57,8 +57,35 @@ pub struct Ack {
     pub outputs: Vec<OutputAck>,
     /// How long its records stood still for the barrier, microseconds.
     pub stall_us: u64,
-    /// Bytes of its caches.
-    pub cache_bytes: u64,
+    /// What it holds in memory.
+    pub memory: MemoryUse,
+}
+
+/// What is held in memory, in bytes, about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryUse {
+    /// Partial results that were not sent yet, and what keeps them from being sent twice.
+    pub partial_results: u64,
+    /// Groups and values that operators keep over the state, and what waits for the state to be read.
+    pub caches: u64,
+    /// RocksDB: write buffers, blocks, indexes and filters.
+    pub rocksdb: u64,
+}
+
+impl MemoryUse {
+    /// Adds what another holds.
+    pub fn add(&mut self, other: Self) {
+        self.partial_results += other.partial_results;
+        self.caches += other.caches;
+        self.rocksdb += other.rocksdb;
+    }
+
+    /// Each part as it is or as another has it, whichever is more.
+    pub fn raise(&mut self, other: Self) {
+        self.partial_results = self.partial_results.max(other.partial_results);
+        self.caches = self.caches.max(other.caches);
+        self.rocksdb = self.rocksdb.max(other.rocksdb);
+    }
 }
 
 /// A partition as of a barrier.

@@ -41,6 +41,11 @@ pub(super) fn groups_of(spec: &AggregateSpec) -> Schema {
     Schema { fields: keys.chain(calls).collect() }
 }
 
+/// The owner of a grouping's groups.
+pub(super) fn owner_of(spec: &AggregateSpec, context: &PipelineContext<'_>) -> Result<GroupOwner> {
+    GroupOwner::new(spec, group_family(spec), context.store.clone(), context.fresh, context.waiting_bytes)
+}
+
 /// Groups as rows.
 fn batch_of(schema: &SchemaRef, keys: Vec<ArrayRef>, results: Vec<ArrayRef>) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema.clone(), keys.into_iter().chain(results).collect())?)
@@ -57,9 +62,10 @@ impl Grouped {
     ) -> Result<Self> {
         let groups = groups_of(aggregate);
         let distinct = aggregate.calls.iter().enumerate().filter(|(_, call)| is_distinct(call.function)).map(|(call, _)| {
-            DistinctOwner::new(number, call, distinct_family(aggregate, call), context.store.clone(), context.fresh)
+            let (family, store) = (distinct_family(aggregate, call), context.store.clone());
+            DistinctOwner::new(number, call, family, store, context.fresh, context.waiting_bytes)
         });
-        let owner = GroupOwner::new(aggregate, group_family(aggregate), context.store.clone(), context.fresh)?;
+        let owner = owner_of(aggregate, context)?;
         let (owner, end) = match &spec.regroup {
             None => (owner, End::Table(TableEnd::new(spec, &groups, writer, context.zones)?)),
             Some(regroup) => {
@@ -82,6 +88,13 @@ impl Grouped {
             End::Table(_) => None,
             End::Regroup(regroup) => Some(regroup),
         }
+    }
+
+    /// Works on what waits for the state to be read.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.distinct.iter_mut().try_for_each(DistinctOwner::settle)?;
+        self.owner.settle()?;
+        self.regroup().map_or(Ok(()), Regroup::settle)
     }
 
     /// The groups' side of a barrier, where the rows go to a table: what changed goes to its writer, groups to the state.
@@ -115,7 +128,7 @@ impl Grouped {
 
     pub(super) fn pressure(&self) -> Pressure {
         let first = Pressure {
-            dirty_values: self.distinct.iter().map(DistinctOwner::dirty).sum(),
+            dirty_values: self.distinct.iter().map(DistinctOwner::new_values).sum(),
             dirty_groups: self.owner.dirty(),
             dirty_regroups: 0,
             changed: self.owner.changed(),

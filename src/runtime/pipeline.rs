@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::operator::accumulator::RowOrder;
 use crate::operator::aggregate::Outgoing;
-use crate::operator::exchange::PartialBlock;
+use crate::operator::exchange::{DistinctBlock, PartialBlock};
 use crate::operator::steps::{Rows, Steps, columns_of};
 use crate::plan::expr::AggregateFunction;
 use crate::plan::lower::{AggregateSpec, PipelineSpec};
@@ -33,6 +33,8 @@ pub struct PipelineContext<'a> {
     pub workers: usize,
     /// Bytes that the source side of each grouping may hold.
     pub local_bytes: usize,
+    /// Bytes of blocks for which the state has to be read, that each owner collects before it does.
+    pub waiting_bytes: usize,
     /// The time zones of the plan.
     pub zones: &'a ZoneTables,
     /// The state.
@@ -165,13 +167,13 @@ impl Pipeline {
     }
 
     /// Takes in values of its key groups.
-    pub fn take_distinct(&mut self, block: &crate::operator::exchange::DistinctBlock) -> Result<()> {
+    pub fn take_distinct(&mut self, block: DistinctBlock) -> Result<()> {
         let owner = self.grouped()?.distinct.iter_mut().find(|owner| owner.call() == block.call);
         owner.ok_or_else(|| Error::internal("values for an aggregate that counts none"))?.process(block)
     }
 
     /// Takes in results for its groups.
-    pub fn take_results(&mut self, message: &Message) -> Result<()> {
+    pub fn take_results(&mut self, message: Message) -> Result<()> {
         let owner = &mut self.grouped()?.owner;
         match message {
             Message::Partial(block) => owner.merge(block),
@@ -184,10 +186,18 @@ impl Pipeline {
     pub fn barrier_at_values(&mut self, workers: usize, tallies: &mut Outbox) -> Result<()> {
         let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
         for owner in &mut grouped.distinct {
-            owner.flush_tallies(workers, &mut |to, block| tallies.send(to, Message::Tally(block)));
+            owner.flush_tallies(workers, &mut |to, block| tallies.send(to, Message::Tally(block)))?;
             owner.flush_state()?;
         }
         Ok(())
+    }
+
+    /// Works on what waits for the state to be read.
+    pub fn settle(&mut self) -> Result<()> {
+        match &mut self.tail {
+            Tail::Append(_) => Ok(()),
+            Tail::Grouped(grouped) => grouped.settle(),
+        }
     }
 
     /// The group owners' side of a barrier: changed rows go to the writer, groups to the state. Where rows are grouped again
@@ -205,7 +215,7 @@ impl Pipeline {
     }
 
     /// Takes in changes for its groups of the second grouping.
-    pub fn take_changes(&mut self, block: &PartialBlock) -> Result<()> {
+    pub fn take_changes(&mut self, block: PartialBlock) -> Result<()> {
         match self.grouped()?.regroup() {
             Some(regroup) => regroup.merge(block),
             None => Err(Error::internal("changes for an output that does not group again")),
@@ -226,17 +236,19 @@ impl Pipeline {
         }
     }
 
+    /// Bytes that the source side holds.
+    pub fn partial_results(&self) -> usize {
+        match &self.tail {
+            Tail::Append(_) => 0,
+            Tail::Grouped(grouped) => grouped.local.memory(),
+        }
+    }
+
     /// Writes dirty values ahead of the barrier; with `evict`, empties their cache as well.
     pub fn relieve_values(&mut self, evict: bool, workers: usize, tallies: &mut Outbox) -> Result<()> {
         let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
-        for owner in &mut grouped.distinct {
-            owner.flush_state()?;
-            if evict {
-                owner.flush_tallies(workers, &mut |to, block| tallies.send(to, Message::Tally(block)));
-                owner.evict();
-            }
-        }
-        Ok(())
+        let mut emit = |to, block| tallies.send(to, Message::Tally(block));
+        grouped.distinct.iter_mut().try_for_each(|owner| owner.relieve(evict, workers, &mut emit))
     }
 
     /// Writes dirty groups ahead of the barrier, with `flush`; with `evict`, empties their cache as well if that frees much.

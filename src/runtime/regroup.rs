@@ -8,8 +8,8 @@ use arrow::compute::{and, filter_record_batch, not, take};
 use arrow::datatypes::{DataType, SchemaRef, UInt32Type};
 
 use super::channel::{Message, Outbox};
-use super::grouped::{groups_of, relieve};
-use super::pipeline::{PipelineContext, Pressure, group_family};
+use super::grouped::{groups_of, owner_of, relieve};
+use super::pipeline::{PipelineContext, Pressure};
 use super::table_end::TableEnd;
 use crate::error::{Error, Result};
 use crate::message::Epoch;
@@ -62,7 +62,7 @@ impl Regroup {
         Ok(Self {
             removed: local()?,
             added: local()?,
-            owner: GroupOwner::new(aggregate, group_family(aggregate), context.store.clone(), context.fresh)?,
+            owner: owner_of(aggregate, context)?,
             end: TableEnd::new(spec, &groups, writer, context.zones)?,
             groups: groups.to_arrow(),
             between,
@@ -97,8 +97,13 @@ impl Regroup {
     }
 
     /// Takes in changes of the groups that this worker owns.
-    pub(super) fn merge(&mut self, block: &PartialBlock) -> Result<()> {
+    pub(super) fn merge(&mut self, block: PartialBlock) -> Result<()> {
         self.owner.merge(block)
+    }
+
+    /// Works on what waits for the state to be read.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.owner.settle()
     }
 
     /// The owners' side of a barrier: what changed goes to the writer, groups to the state.

@@ -176,6 +176,7 @@ impl Worker {
             let read = clear && self.read(&mut state)?;
             self.relieve(&mut state)?;
             if !(sent || owned || read) {
+                self.pipelines.iter_mut().try_for_each(Pipeline::settle)?;
                 std::thread::park_timeout(if self.links.are_clear() { IDLE } else { BLOCKED });
             }
         }
@@ -240,7 +241,7 @@ impl Worker {
                 break;
             }
             match self.links.values_in.poll()? {
-                Aligned::Data(Message::Distinct(block)) => self.pipeline(block.pipeline)?.take_distinct(&block)?,
+                Aligned::Data(Message::Distinct(block)) => self.pipeline(block.pipeline)?.take_distinct(block)?,
                 Aligned::Data(other) => return Err(Error::internal(format!("{other:?} at a value owner"))),
                 Aligned::Barrier(epoch) => {
                     let started = instant();
@@ -283,7 +284,7 @@ impl Worker {
                         Message::Tally(block) => block.pipeline,
                         other => return Err(Error::internal(format!("{other:?} at a group owner"))),
                     };
-                    self.pipeline(pipeline)?.take_results(&message)?;
+                    self.pipeline(pipeline)?.take_results(message)?;
                 }
                 Aligned::Barrier(epoch) => {
                     self.barrier_at_groups(epoch, state)?;
@@ -344,7 +345,7 @@ impl Worker {
         for _ in 0..TURN {
             let Some(links) = &mut self.links.regroup else { break };
             match links.changes_in.poll()? {
-                Aligned::Data(Message::Partial(block)) => self.pipeline(block.pipeline)?.take_changes(&block)?,
+                Aligned::Data(Message::Partial(block)) => self.pipeline(block.pipeline)?.take_changes(block)?,
                 Aligned::Data(other) => return Err(Error::internal(format!("{other:?} at a second grouping"))),
                 Aligned::Barrier(epoch) => {
                     let started = instant();
@@ -365,7 +366,8 @@ impl Worker {
 
     /// The barrier has passed everything in this worker: the coordinator hears of it.
     fn acknowledge(&self, mut ack: Ack) -> Result<()> {
-        ack.cache_bytes = self.pressure().memory as u64;
+        ack.memory.caches = self.pressure().memory as u64;
+        ack.memory.partial_results = self.pipelines.iter().map(|pipeline| pipeline.partial_results() as u64).sum();
         self.report(Report::Ack(Box::new(ack)))
     }
 

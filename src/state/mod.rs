@@ -23,7 +23,7 @@ pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
 /// A store of keys and values in named families. An implementor guarantees that a write is visible to every read that
 /// begins after it returned, and that a checkpoint holds exactly the writes that returned before it began.
 pub trait StateStore: Send + Sync {
-    /// The values of keys, in their order.
+    /// The values of keys, in the order of the keys. Keys that are sorted are found the fastest.
     fn multi_get(&self, family: &str, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>>;
 
     /// Applies changes to one family. They need not be sorted; a key comes once.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode, Options, WriteBatch,
-    WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode, LruCacheOptions,
+    Options, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::{StateStore, StoreSize, Visit, Write};
@@ -18,8 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often a flush before a checkpoint is asked for.
 const FLUSHES: usize = 10;
 
-/// zlib's, which the binding asks for with the level; zstd has its own.
-const WINDOW_BITS: i32 = -14;
+/// Bytes of the cache that no other part of it may use.
+const SHARD: usize = 16 << 20;
 
 /// A RocksDB in a directory of its own.
 pub struct RocksStore {
@@ -27,13 +27,12 @@ pub struct RocksStore {
     path: PathBuf,
     families: Vec<String>,
     cache: Cache,
-    buffers: WriteBufferManager,
 }
 
 impl RocksStore {
     /// Opens or creates the store. `memory` bytes bound its write buffers, block cache, indexes and filters together.
     pub fn open(path: &Path, families: &[String], memory: usize) -> Result<Self> {
-        let cache = Cache::new_lru_cache(memory);
+        let cache = Self::cache(memory);
         // Write buffers are charged to the cache, so that one number bounds both.
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(memory / 2, false, cache.clone());
         let mut options = Options::default();
@@ -49,7 +48,15 @@ impl RocksStore {
         let mut descriptors: Vec<_> = families.iter().map(descriptor).collect();
         descriptors.push(ColumnFamilyDescriptor::new("default", Options::default()));
         let db = DB::open_cf_descriptors(&options, path, descriptors).map_err(|e| failed("open", path, &e))?;
-        Ok(Self { db, path: path.to_owned(), families: families.to_vec(), cache, buffers })
+        Ok(Self { db, path: path.to_owned(), families: families.to_vec(), cache })
+    }
+
+    /// In few shards where it is small: each must hold the filter of a file, which would else be read again for each look.
+    fn cache(memory: usize) -> Cache {
+        let mut options = LruCacheOptions::default();
+        options.set_capacity(memory);
+        options.set_num_shard_bits((memory / SHARD).max(1).ilog2().min(6) as i32);
+        Cache::new_lru_cache_opts(&options)
     }
 
     fn family_options(cache: &Cache, memory: usize) -> Options {
@@ -62,13 +69,14 @@ impl RocksStore {
         table.set_format_version(5);
         let mut options = Options::default();
         options.set_block_based_table_factory(&table);
+        // At the bottom too: what is read again and again must be quick to unpack.
         options.set_compression_type(DBCompressionType::Lz4);
-        options.set_bottommost_compression_type(DBCompressionType::Zstd);
-        // Each checkpoint flushes, and a small state is all in its bottommost level: merge it half as often as by default, at
-        // zstd's quickest level.
-        options.set_bottommost_compression_options(WINDOW_BITS, 1, 0, 0, true);
+        // Each checkpoint flushes, and a small state is all in its bottommost level: merge it half as often as by default.
         options.set_level_zero_file_num_compaction_trigger(8);
-        options.set_write_buffer_size((memory / 8).clamp(1 << 20, 64 << 20));
+        options.set_write_buffer_size((memory / 4).clamp(1 << 20, 64 << 20));
+        // Most of what is looked for in a state that is larger than memory is not in a write buffer.
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(0.02);
         options.set_level_compaction_dynamic_level_bytes(true);
         options
     }
@@ -127,7 +135,7 @@ impl RocksStore {
 impl StateStore for RocksStore {
     fn multi_get(&self, family: &str, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
         let cf = self.family(family)?;
-        let found = self.db.batched_multi_get_cf(cf, keys, false);
+        let found = self.db.batched_multi_get_cf(cf, keys, keys.is_sorted());
         found
             .into_iter()
             .map(|value| value.map(|v| v.map(|slice| slice.to_vec())).map_err(|e| failed("read", &self.path, &e)))
@@ -169,7 +177,7 @@ impl StateStore for RocksStore {
         let property = |name: &str| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
         let disk = property("rocksdb.total-sst-files-size")
             .max(self.db.live_files().map(|files| files.iter().map(|file| file.size as u64).sum()).unwrap_or(0));
-        StoreSize { disk, memory: (self.cache.get_usage() + self.buffers.get_usage()) as u64 }
+        StoreSize { disk, memory: self.cache.get_usage() as u64 }
     }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import sqlite3
 import time
 from collections import Counter
@@ -325,13 +326,20 @@ def test_killed_while_the_catalog_is_locked(sink: Topics, sinks: Sinks, place: P
 
 
 @pytest.mark.soak
-def test_a_catalog_that_is_locked_for_too_long_ends_the_job(sink: Topics, sinks: Sinks, place: Path) -> None:
+def test_a_catalog_that_is_locked_for_long_is_waited_for_until_the_job_is_to_end(
+    sink: Topics, sinks: Sinks, place: Path
+) -> None:
     sinks.write_also(COPY, "copy=t.copy")
     live = Live(sink, sinks)
     with locked(place):
         live.give(2_000)
+        time.sleep(100)
+        assert live.process.poll() is None, live.process.communicate()
+        live.process.send_signal(signal.SIGTERM)
         _, errors = live.process.communicate(timeout=180)
     assert live.process.returncode == 5, errors
+    waits = [each for each in events(errors, "notice") if "cannot be delivered now" in each["message"]]
+    assert len(waits) > 1, errors
     live.process = sinks.start("live", 2)
     live.give(2_000)
     live.wait()

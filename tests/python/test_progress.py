@@ -28,6 +28,7 @@ EVENTS: list[dict[str, Any]] = [
     },
     {
         "event": "checkpoint", "checkpoint": 1, "duration_ms": 38, "stall_ms": 2, "state_bytes": 4_200_000, "rows_changed": 4,
+        "memory": {"partial_results": 100_000, "caches": 1_000_000, "rocksdb": 2_000_000},
         "time_ms": T0 + 10_000,
     },
     {"event": "caught_up", "time_ms": T0 + 156_000, "head_time_ms": T0, "at_head": True},
@@ -41,7 +42,7 @@ EXPECTED = """\
 [2026-04-25 11:35:00] distinct-merchants → metric.distinct_merchants_v4 (reprocess), starting from offset 0 of payments.captured.v1
 [2026-04-25 11:35:10] processed 12,400,000 events (week of 2026-03-01), 1.2 M events/s, watermark 2026-03-04T09:12:00Z, \
 7 % of head, about 2 m 26 s left
-[2026-04-25 11:35:10] checkpoint 1 committed in 38 ms: state 4.2 MB in RocksDB, 4 rows changed
+[2026-04-25 11:35:10] checkpoint 1 committed in 38 ms: state 4.2 MB in RocksDB, 3.1 MB in memory, 4 rows changed
 [2026-04-25 11:37:36] caught up: position is at the head of the log as of 11:35:00
 [2026-04-25 11:37:36] reprocess complete: 188,000,000 events in 2 m 36 s, 56 rows in metric.distinct_merchants_v4
 """

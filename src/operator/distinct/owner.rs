@@ -1,0 +1,410 @@
+//! The owner of values: what was seen in which group.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::error::{Error, Result};
+use crate::message::KeyGroup;
+use crate::operator::container::Container;
+use crate::operator::exchange::{DistinctBlock, TallyBlock, owner_of_hash};
+use crate::operator::filter::SeenFilter;
+use crate::operator::key_index::KeyIndex;
+use crate::operator::lookup::{Waiting, read_in_order};
+use crate::state::encoding::{key_group, key_hash};
+use crate::state::{StateStore, Write, state_key};
+
+/// Containers that may be left for a barrier to write.
+const DIRTY_CONTAINERS: usize = 64 << 10;
+
+/// Keeps which values were seen in which groups, for the key groups of values that one worker owns.
+pub struct DistinctOwner {
+    pipeline: usize,
+    call: usize,
+    family: String,
+    store: Arc<dyn StateStore>,
+    /// Cached values, and the stored id of each.
+    values: KeyIndex,
+    ids: Vec<u32>,
+    /// Values of `values` that are not in the store yet.
+    new_values: Vec<u32>,
+    next_ids: HashMap<u16, u32>,
+    groups: KeyIndex,
+    containers: HashMap<u64, Entry>,
+    dirty: Vec<u64>,
+    container_memory: usize,
+    tallies: Vec<i64>,
+    tallied: Vec<u32>,
+    /// Blocks whose values may have to be read.
+    waiting: Waiting<DistinctBlock>,
+    /// All values, also those that are not in memory; none where the store held some before, or there are too many.
+    seen: Option<SeenFilter>,
+    seen_limit: usize,
+    /// Whether everything that was ever stored is in memory: then a miss is an absence, and nothing is read.
+    complete: bool,
+}
+
+/// A value that is not cached.
+struct Wanted<'a> {
+    group: KeyGroup,
+    value: &'a [u8],
+    hash: u64,
+    /// Which value of the blocks it is.
+    place: usize,
+}
+
+/// The cached part of the dictionary.
+struct Dictionary<'a> {
+    values: &'a mut KeyIndex,
+    ids: &'a mut Vec<u32>,
+    new_values: &'a mut Vec<u32>,
+    seen: Option<&'a mut SeenFilter>,
+    next_ids: &'a mut HashMap<u16, u32>,
+}
+
+impl Dictionary<'_> {
+    /// Caches the stored id of a value.
+    fn note(&mut self, hash: u64, value: &[u8], id: u32) -> u32 {
+        if self.values.intern(hash, value).1 {
+            self.ids.push(id);
+        }
+        id
+    }
+
+    /// The id of a value that is not stored: the next one of its key group, unless it came a moment before.
+    fn add(&mut self, group: KeyGroup, hash: u64, value: &[u8]) -> Result<u32> {
+        let (slot, new) = self.values.intern(hash, value);
+        if new {
+            let next = self.next_ids.entry(group.0).or_insert(0);
+            self.ids.push(*next);
+            *next = next.checked_add(1).ok_or_else(|| {
+                Error::data("too_many_values", "a distinct count met more than 4 billion values in one key group")
+            })?;
+            self.new_values.push(slot);
+            if let Some(seen) = &mut self.seen {
+                seen.insert(hash);
+            }
+        }
+        Ok(self.ids[slot as usize])
+    }
+}
+
+/// Where a pair of a group and a value is noted.
+struct Target {
+    container: u64,
+    bit: u16,
+}
+
+struct Entry {
+    container: Container,
+    dirty: bool,
+}
+
+fn container_key(group: u32, key_group: KeyGroup, id: u32) -> u64 {
+    u64::from(group) << 32 | u64::from(key_group.0) << 16 | u64::from(id >> 16)
+}
+
+impl DistinctOwner {
+    /// An owner over the family of aggregate `call` of a pipeline. `fresh`: the store holds nothing of it. Blocks of about
+    /// `waiting` bytes are held back before they are worked on, if the store has to be read for them.
+    pub fn new(pipeline: usize, call: usize, family: String, store: Arc<dyn StateStore>, fresh: bool, waiting: usize) -> Self {
+        Self {
+            pipeline,
+            call,
+            family,
+            store,
+            values: KeyIndex::default(),
+            ids: Vec::new(),
+            new_values: Vec::new(),
+            next_ids: HashMap::new(),
+            groups: KeyIndex::default(),
+            containers: HashMap::new(),
+            dirty: Vec::new(),
+            container_memory: 0,
+            tallies: Vec::new(),
+            tallied: Vec::new(),
+            waiting: Waiting::new(waiting),
+            seen: None,
+            seen_limit: 2 * waiting,
+            complete: fresh,
+        }
+    }
+
+    /// Which aggregate of the pipeline.
+    pub fn call(&self) -> usize {
+        self.call
+    }
+
+    /// Takes in a block: each value that is new in its group is counted in the group's tally, at once or when the tallies
+    /// are sent.
+    pub fn process(&mut self, block: DistinctBlock) -> Result<()> {
+        let size = block.size();
+        if self.waiting.push(block, size) || self.complete { self.settle() } else { Ok(()) }
+    }
+
+    /// Works on what waits.
+    pub fn settle(&mut self) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let blocks = self.waiting.take();
+        let ids = self.resolve_values(&blocks)?;
+        let mut targets = Vec::with_capacity(blocks.iter().map(|block| block.pairs.len()).sum());
+        let mut first = 0;
+        for block in &blocks {
+            let groups: Vec<u32> = (0..block.groups.len()).map(|i| self.group(block.groups.get(i))).collect();
+            let ids = &ids[first..first + block.values.len()];
+            first += ids.len();
+            targets.extend(block.pairs.iter().map(|&(group, value)| {
+                let (key_group, id) = ids[value as usize];
+                Target { container: container_key(groups[group as usize], key_group, id), bit: id as u16 }
+            }));
+        }
+        if !self.complete {
+            self.load_containers(&targets)?;
+        }
+        self.count(&targets);
+        Ok(())
+    }
+
+    /// Sets bits, and counts those that are new in the tallies of their groups.
+    fn count(&mut self, targets: &[Target]) {
+        for &Target { container: key, bit } in targets {
+            let entry = self.containers.entry(key).or_insert_with(|| Entry { container: Container::default(), dirty: false });
+            let before = entry.container.memory();
+            if !entry.container.insert(bit) {
+                continue;
+            }
+            self.container_memory = self.container_memory + entry.container.memory() - before;
+            if !entry.dirty {
+                entry.dirty = true;
+                self.dirty.push(key);
+            }
+            let group = (key >> 32) as u32;
+            if self.tallies[group as usize] == 0 {
+                self.tallied.push(group);
+            }
+            self.tallies[group as usize] += 1;
+        }
+    }
+
+    fn group(&mut self, key: &[u8]) -> u32 {
+        let (id, new) = self.groups.intern(key_hash(key), key);
+        if new {
+            self.tallies.push(0);
+        }
+        id
+    }
+
+    /// The key group and stored id of each value of blocks; values that are new get the next id of their key group.
+    fn resolve_values(&mut self, blocks: &[DistinctBlock]) -> Result<Vec<(KeyGroup, u32)>> {
+        let mut ids = Vec::with_capacity(blocks.iter().map(|block| block.values.len()).sum());
+        let mut wanted = Vec::new();
+        for value in blocks.iter().flat_map(|block| (0..block.values.len()).map(|i| block.values.get(i))) {
+            let hash = key_hash(value);
+            let group = key_group(hash);
+            let id = match self.values.find(hash, value) {
+                Some(slot) => self.ids[slot as usize],
+                None if self.complete => self.dictionary().add(group, hash, value)?,
+                None if self.seen.as_ref().is_some_and(|seen| !seen.may_hold(hash)) => {
+                    self.load_counter(group)?;
+                    self.dictionary().add(group, hash, value)?
+                }
+                None => {
+                    wanted.push(Wanted { group, value, hash, place: ids.len() });
+                    0
+                }
+            };
+            ids.push((group, id));
+        }
+        wanted.sort_unstable_by(|a, b| (a.group, a.value).cmp(&(b.group, b.value)));
+        wanted.iter().try_for_each(|wanted| self.load_counter(wanted.group))?;
+        let (store, family) = (self.store.clone(), self.family.clone());
+        let mut dictionary = self.dictionary();
+        let key_of = |wanted: &Wanted<'_>| value_key(wanted.group, wanted.value);
+        read_in_order(&*store, &family, &wanted, key_of, |&Wanted { group, value, hash, place }, stored| {
+            ids[place].1 = match stored {
+                Some(id) => dictionary.note(hash, value, decode_id(id)?),
+                None => dictionary.add(group, hash, value)?,
+            };
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
+    fn dictionary(&mut self) -> Dictionary<'_> {
+        Dictionary {
+            values: &mut self.values,
+            ids: &mut self.ids,
+            new_values: &mut self.new_values,
+            seen: self.seen.as_mut(),
+            next_ids: &mut self.next_ids,
+        }
+    }
+
+    /// Caches the next id of a key group.
+    fn load_counter(&mut self, group: KeyGroup) -> Result<()> {
+        if !self.next_ids.contains_key(&group.0) {
+            let stored = self.store.multi_get(&self.family, &[counter_key(group)])?;
+            let next = stored.first().and_then(Option::as_deref).map_or(Ok(0), decode_id)?;
+            self.next_ids.insert(group.0, next);
+        }
+        Ok(())
+    }
+
+    fn load_containers(&mut self, targets: &[Target]) -> Result<()> {
+        let mut missing: Vec<u64> =
+            targets.iter().map(|target| target.container).filter(|key| !self.containers.contains_key(key)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let parts = |key: u64| (key >> 16 & 0xffff, self.groups.key((key >> 32) as u32), key & 0xffff);
+        missing.sort_unstable_by(|a, b| parts(*a).cmp(&parts(*b)));
+        let mut found = Vec::new();
+        let key_of = |key: &u64| self.stored_container_key(*key);
+        read_in_order(&*self.store, &self.family, &missing, key_of, |key, stored| {
+            if let Some(bytes) = stored {
+                found.push((*key, Container::decode(bytes)?));
+            }
+            Ok(())
+        })?;
+        for (key, container) in found {
+            self.container_memory += container.memory();
+            self.containers.insert(key, Entry { container, dirty: false });
+        }
+        Ok(())
+    }
+
+    fn stored_container_key(&self, key: u64) -> Vec<u8> {
+        let group = self.groups.key((key >> 32) as u32);
+        let mut out = state_key(KeyGroup((key >> 16) as u16), group.len() + 3);
+        out.push(b'p');
+        out.extend_from_slice(group);
+        out.extend_from_slice(&(key as u16).to_be_bytes());
+        out
+    }
+
+    /// Sends the tallies of what was new since the last call: `emit(worker, block)`. Nothing waits any more then.
+    pub fn flush_tallies(&mut self, workers: usize, emit: &mut dyn FnMut(usize, TallyBlock)) -> Result<()> {
+        self.settle()?;
+        let new = || TallyBlock { pipeline: self.pipeline, call: self.call, ..TallyBlock::default() };
+        let mut blocks: Vec<TallyBlock> = (0..workers).map(|_| new()).collect();
+        for group in self.tallied.drain(..) {
+            let block = &mut blocks[owner_of_hash(self.groups.hash(group), workers)];
+            block.groups.push(self.groups.key(group));
+            block.counts.push(std::mem::take(&mut self.tallies[group as usize]));
+        }
+        for (worker, block) in blocks.into_iter().enumerate().filter(|(_, block)| !block.counts.is_empty()) {
+            emit(worker, block);
+        }
+        Ok(())
+    }
+
+    /// Writes what changed to the store.
+    pub fn flush_state(&mut self) -> Result<()> {
+        self.flush_values()?;
+        self.flush_containers()
+    }
+
+    fn flush_values(&mut self) -> Result<()> {
+        let mut changes: Vec<Write> = Vec::with_capacity(self.new_values.len());
+        let mut counters: Vec<u16> = Vec::new();
+        for slot in self.new_values.drain(..) {
+            let group = key_group(self.values.hash(slot));
+            counters.push(group.0);
+            let id = self.ids[slot as usize].to_le_bytes().to_vec();
+            changes.push((value_key(group, self.values.key(slot)), Some(id)));
+        }
+        counters.sort_unstable();
+        counters.dedup();
+        for group in counters {
+            let next = self.next_ids.get(&group).copied().unwrap_or(0);
+            changes.push((counter_key(KeyGroup(group)), Some(next.to_le_bytes().to_vec())));
+        }
+        if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, changes) }
+    }
+
+    fn flush_containers(&mut self) -> Result<()> {
+        let mut changes: Vec<Write> = Vec::with_capacity(self.dirty.len());
+        for key in std::mem::take(&mut self.dirty) {
+            let stored = self.stored_container_key(key);
+            if let Some(entry) = self.containers.get_mut(&key) {
+                entry.dirty = false;
+                changes.push((stored, Some(entry.container.encode())));
+            }
+        }
+        if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, changes) }
+    }
+
+    /// Leaves less for the next barrier: writes new values, and containers only if they are many, for one that is written now
+    /// is likely to change again before. With `evict`, empties the cache as well, for which tallies may have to be sent.
+    pub fn relieve(&mut self, evict: bool, workers: usize, emit: &mut dyn FnMut(usize, TallyBlock)) -> Result<()> {
+        let groups = evict && 3 * self.memory_of_groups() > self.memory();
+        if groups {
+            self.flush_tallies(workers, emit)?;
+        }
+        self.flush_values()?;
+        if groups || self.dirty.len() > DIRTY_CONTAINERS {
+            self.flush_containers()?;
+        }
+        if groups {
+            self.groups.clear();
+            self.tallies.clear();
+            self.containers = HashMap::new();
+            self.container_memory = 0;
+        }
+        if evict {
+            if self.complete {
+                let mut seen = SeenFilter::default();
+                (0..self.values.len()).for_each(|slot| seen.insert(self.values.hash(slot as u32)));
+                self.seen = Some(seen);
+            }
+            self.seen.take_if(|seen| seen.memory() > self.seen_limit);
+            self.values.clear();
+            self.ids = Vec::new();
+            self.complete = false;
+        }
+        Ok(())
+    }
+
+    fn memory_of_groups(&self) -> usize {
+        self.groups.memory() + self.container_memory + self.containers.capacity() * 48
+    }
+
+    /// Values that are not in the store yet.
+    pub fn new_values(&self) -> usize {
+        self.new_values.len()
+    }
+
+    /// Bytes of memory in use, about.
+    pub fn memory(&self) -> usize {
+        self.values.memory()
+            + self.ids.capacity() * 4
+            + self.waiting.memory()
+            + self.memory_of_groups()
+            + self.seen.as_ref().map_or(0, SeenFilter::memory)
+    }
+}
+
+fn value_key(group: KeyGroup, value: &[u8]) -> Vec<u8> {
+    let mut key = state_key(group, value.len() + 1);
+    key.push(b'd');
+    key.extend_from_slice(value);
+    key
+}
+
+fn counter_key(group: KeyGroup) -> Vec<u8> {
+    let mut key = state_key(group, 1);
+    key.push(b'n');
+    key
+}
+
+fn decode_id(bytes: &[u8]) -> Result<u32> {
+    match <[u8; 4]>::try_from(bytes) {
+        Ok(id) => Ok(u32::from_le_bytes(id)),
+        Err(_) => Err(Error::corruption("state", "the dictionary of a distinct count is damaged")),
+    }
+}
+
+#[cfg(test)]
+#[path = "owner_tests.rs"]
+mod tests;
