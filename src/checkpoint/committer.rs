@@ -103,12 +103,11 @@ impl Committer {
     }
 
     /// Delivers what a process before this one left. A cluster that has given the transaction up meanwhile, because it took too
-    /// long, is not another owner: whether there is one is asked again each time.
-    pub fn recover(&mut self, sealed: &Sealed) -> Result<Confirmed> {
-        let started = instant();
+    /// long, is not another owner: whether there is one is asked again each time, for a minute since recovery `began`.
+    pub fn recover(&mut self, sealed: &Sealed, began: Instant) -> Result<Confirmed> {
         loop {
             match self.commit(sealed, true) {
-                Err(error) if error.code() == "producer_fenced" && started.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+                Err(error) if error.code() == "producer_fenced" && began.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
                 outcome => return outcome,
             }
         }

@@ -27,6 +27,9 @@ use crate::time::{instant, now_ms};
 /// How long the loop waits for news.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How long an epoch lasts at most, beyond its interval, while the catalog or a cluster is away.
+const OVERDUE: Duration = Duration::from_secs(10);
+
 /// What others ask of a running job.
 #[derive(Debug, Default)]
 pub struct Control {
@@ -126,6 +129,8 @@ struct Run {
     unconfirmed: BTreeMap<Epoch, CheckpointDoneDraft>,
     at_end: Vec<bool>,
     wanted: bool,
+    /// Workers were told to read nothing more before the next barrier.
+    held: bool,
     last_begun: Instant,
     ending: Option<Ending>,
     commits: Sender<Sealed>,
@@ -188,6 +193,7 @@ impl Coordinator {
             unconfirmed: BTreeMap::new(),
             at_end: vec![false; self.commands.len()],
             wanted: false,
+            held: false,
             last_begun: instant(),
             ending: None,
             commits,
@@ -236,14 +242,22 @@ impl Coordinator {
             unconfirmed: run.unconfirmed.len(),
             moved: (self.positions)() != self.last.manifest.position_sum(),
             due: run.last_begun.elapsed() >= self.interval,
+            overdue: run.last_begun.elapsed() >= self.interval.max(OVERDUE),
             wanted: run.wanted || at_end || stopping,
         };
-        if decide_barrier(facts) == BarrierDecision::Wait {
-            return;
+        match decide_barrier(facts) {
+            BarrierDecision::Wait => return,
+            BarrierDecision::Hold => {
+                if !std::mem::replace(&mut run.held, true) {
+                    self.command_all(&Command::Hold);
+                }
+                return;
+            }
+            BarrierDecision::Begin => {}
         }
         let epoch = self.last.manifest.checkpoint.next();
         run.last_begun = instant();
-        run.wanted = false;
+        (run.wanted, run.held) = (false, false);
         run.in_flight = Some(InFlight { epoch, begun: instant(), acks: Vec::new(), finishing: at_end });
         self.command_all(&Command::Barrier(epoch));
     }

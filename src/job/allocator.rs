@@ -15,8 +15,12 @@ const KEPT: i32 = 4 << 20;
 pub fn give_memory_back() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        if std::env::var_os("MALLOC_MMAP_THRESHOLD_").is_none() {
-            // SAFETY: the call takes two numbers, may be made at any time and from any thread, and only sets parameters.
+        if ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"]
+            .iter()
+            .all(|name| std::env::var_os(name).is_none())
+        {
+            // SAFETY: the call takes two numbers and sets parameters under the lock of the main heap; other threads read them
+            // without one, as plain words, and go by the old or the new value.
             unsafe {
                 libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
                 libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);

@@ -60,7 +60,7 @@ pub fn launch(
     let limits = limits(options.memory_bytes, workers);
     let context = PipelineContext {
         workers,
-        waiting_bytes: limits.cache_bytes / 4 / owners(prepared),
+        waiting_bytes: (limits.cache_bytes / 4 / owners(prepared)).min(WAITING),
         local_bytes: options.memory_bytes / PARTS * SOURCES / workers / folds(prepared),
         zones: &manifest.time_zones,
         store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
@@ -133,6 +133,9 @@ const STORE: usize = 13;
 const CACHES: usize = 10;
 const SOURCES: usize = 4;
 const PARTS: usize = 32;
+
+/// More than this is not worth the time that it takes at once.
+const WAITING: usize = 16 << 20;
 
 fn limits(memory: usize, workers: usize) -> Limits {
     Limits { cache_bytes: memory / PARTS * CACHES / workers, dirty: 64 << 10, changed: 500_000 }

@@ -24,7 +24,7 @@ use crate::protocol::version::{Request, StoredVersion, VersionDecision, called, 
 use crate::runtime::pipeline::families_of;
 use crate::source::LogSource;
 use crate::state::encoding::{FORMAT_VERSION, HASH_SEED, KEY_GROUPS};
-use crate::time::{new_ordered_uuid, new_uuid, now_ms};
+use crate::time::{instant, new_ordered_uuid, new_uuid, now_ms};
 
 /// A version that this process owns.
 pub struct OwnedVersion {
@@ -274,7 +274,7 @@ impl Prepared {
 
 /// Delivers every durable manifest that the tables and topics may not have, in order. What they have is left alone.
 fn deliver(dir: &VersionDir, committer: &mut Committer) -> Result<Kept> {
-    let mut kept = Kept::default();
+    let (mut kept, began) = (Kept::default(), instant());
     for number in dir.list()? {
         let sealed = dir.read(number)?;
         if sealed.manifest.owner > committer.owner {
@@ -285,7 +285,7 @@ fn deliver(dir: &VersionDir, committer: &mut Committer) -> Result<Kept> {
             Vec::new()
         } else {
             failpoint::hit("K21");
-            committer.recover(&sealed)?.released
+            committer.recover(&sealed, began)?.released
         };
         kept.confirm(number, released);
     }

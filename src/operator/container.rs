@@ -38,6 +38,11 @@ fn set(bits: &mut [u64], value: u16) -> bool {
     new
 }
 
+/// The numbers in a bitmap, rising.
+fn numbers(bits: &[u64]) -> impl Iterator<Item = u16> {
+    (0..bits.len() * 64).filter(|number| bits[number / 64] >> (number % 64) & 1 == 1).map(|number| number as u16)
+}
+
 impl Container {
     /// Adds a number; whether it is new.
     pub fn insert(&mut self, value: u16) -> bool {
@@ -57,6 +62,13 @@ impl Container {
             }
             Self::Bitmap(bits) => {
                 if bits.len() < words_to(value) {
+                    let count: u32 = bits.iter().map(|word| word.count_ones()).sum();
+                    if 2 * (count as usize + 1) <= WORD * words_to(value) {
+                        let mut values: Vec<u16> = numbers(bits).collect();
+                        values.push(value);
+                        *self = Self::Array(values);
+                        return true;
+                    }
                     bits.resize(words_to(value), 0);
                 }
                 set(bits, value)
@@ -116,8 +128,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_set(values in proptest::collection::vec(any::<u16>(), 0..6000), most in any::<u16>()) {
-            let values = values.into_iter().map(|value| value.min(most));
+        fn behaves_as_a_set(values in proptest::collection::vec((any::<u16>(), 0..3usize), 0..3000)) {
+            // Dense near the beginning, and some anywhere, in any order.
+            let values = values.into_iter().map(|(value, range)| value % [40, 3000, u16::MAX][range]);
             let (mut set, mut container) = (BTreeSet::new(), Container::default());
             for value in values {
                 prop_assert_eq!(container.insert(value), set.insert(value));

@@ -9,6 +9,7 @@ type Block = [u32; 8];
 const SALTS: Block = [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
 const BITS_A_VALUE: usize = 10;
 const FIRST: usize = 16 << 10;
+const LARGEST: usize = 64 << 20;
 
 /// The values that were seen.
 #[derive(Default)]
@@ -25,7 +26,7 @@ impl SeenFilter {
     /// Notes the value with this hash.
     pub fn insert(&mut self, hash: u64) {
         if self.parts.last().is_none_or(|part| part.room == 0) {
-            let bytes = self.parts.last().map_or(FIRST, |part| 2 * size_of_val(&part.blocks[..]));
+            let bytes = self.parts.last().map_or(FIRST, |part| (2 * size_of_val(&part.blocks[..])).min(LARGEST));
             self.parts
                 .push(Part { blocks: vec![Block::default(); bytes / size_of::<Block>()], room: bytes * 8 / BITS_A_VALUE });
         }
@@ -43,7 +44,7 @@ impl SeenFilter {
             let block = &part.blocks[place(hash, part.blocks.len())];
             block.iter().zip(&mask).all(|(word, bit)| word & bit != 0)
         };
-        // The last is as large as all others together.
+        // The last are the largest.
         self.parts.iter().rev().any(holds)
     }
 

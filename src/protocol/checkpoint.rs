@@ -16,6 +16,8 @@ pub enum Command {
     Barrier(Epoch),
     /// The state of the epoch is in a checkpoint: it may be written to again.
     Taken(Epoch),
+    /// Read nothing more before the next barrier.
+    Hold,
     /// Read on past the frozen ends.
     Unbound,
     /// Read this partition too.
@@ -160,6 +162,8 @@ pub enum BarrierDecision {
     Wait,
     /// Begin one.
     Begin,
+    /// Not now, and nothing more is to be read until there can be one.
+    Hold,
 }
 
 /// What the decision about a barrier depends on.
@@ -173,6 +177,8 @@ pub struct BarrierFacts {
     pub moved: bool,
     /// The interval has passed.
     pub due: bool,
+    /// It has passed long ago.
+    pub overdue: bool,
     /// A worker asked for one, the job is to stop, or the end is reached.
     pub wanted: bool,
 }
@@ -180,10 +186,16 @@ pub struct BarrierFacts {
 /// A job with this many unconfirmed manifests begins no further barrier: a slow catalog slows the job.
 pub const MAX_UNCONFIRMED: usize = 4;
 
-/// Whether to begin a barrier now. One at a time; none where nothing moved, unless somebody waits for it.
+/// Whether to begin a barrier now. One at a time; none where nothing moved, unless somebody waits for it. While the catalog is
+/// away, an epoch grows no further than an overdue one has: it must be delivered in one piece.
 pub fn decide_barrier(facts: BarrierFacts) -> BarrierDecision {
-    let free = !facts.in_flight && facts.unconfirmed < MAX_UNCONFIRMED;
-    if free && (facts.wanted || (facts.due && facts.moved)) { BarrierDecision::Begin } else { BarrierDecision::Wait }
+    let full = facts.unconfirmed >= MAX_UNCONFIRMED;
+    let reason = facts.wanted || (facts.due && facts.moved);
+    match (facts.in_flight, full) {
+        (false, false) if reason => BarrierDecision::Begin,
+        (false, true) if facts.overdue && facts.moved => BarrierDecision::Hold,
+        _ => BarrierDecision::Wait,
+    }
 }
 
 #[cfg(test)]
@@ -192,12 +204,16 @@ mod tests {
 
     #[test]
     fn a_barrier_begins_when_due_and_something_moved_or_when_wanted() {
-        let facts = BarrierFacts { in_flight: false, unconfirmed: 0, moved: true, due: true, wanted: false };
+        let facts = BarrierFacts { in_flight: false, unconfirmed: 0, moved: true, due: true, overdue: true, wanted: false };
         assert_eq!(decide_barrier(facts), BarrierDecision::Begin);
         assert_eq!(decide_barrier(BarrierFacts { moved: false, ..facts }), BarrierDecision::Wait);
         assert_eq!(decide_barrier(BarrierFacts { due: false, ..facts }), BarrierDecision::Wait);
         assert_eq!(decide_barrier(BarrierFacts { moved: false, due: false, wanted: true, ..facts }), BarrierDecision::Begin);
         assert_eq!(decide_barrier(BarrierFacts { in_flight: true, wanted: true, ..facts }), BarrierDecision::Wait);
-        assert_eq!(decide_barrier(BarrierFacts { unconfirmed: MAX_UNCONFIRMED, ..facts }), BarrierDecision::Wait);
+        let full = BarrierFacts { unconfirmed: MAX_UNCONFIRMED, ..facts };
+        assert_eq!(decide_barrier(full), BarrierDecision::Hold);
+        assert_eq!(decide_barrier(BarrierFacts { wanted: true, overdue: false, ..full }), BarrierDecision::Wait);
+        assert_eq!(decide_barrier(BarrierFacts { in_flight: true, ..full }), BarrierDecision::Wait);
+        assert_eq!(decide_barrier(BarrierFacts { moved: false, ..full }), BarrierDecision::Wait);
     }
 }

@@ -128,7 +128,7 @@ impl Grouped {
 
     pub(super) fn pressure(&self) -> Pressure {
         let first = Pressure {
-            dirty_values: self.distinct.iter().map(DistinctOwner::new_values).sum(),
+            dirty_values: self.distinct.iter().map(DistinctOwner::dirty).sum(),
             dirty_groups: self.owner.dirty(),
             dirty_regroups: 0,
             changed: self.owner.changed(),

@@ -134,6 +134,8 @@ struct State {
     next_partition: usize,
     reported_end: bool,
     wanted_barrier: bool,
+    /// Nothing is read before the next barrier.
+    held: bool,
     running: bool,
 }
 
@@ -166,6 +168,7 @@ impl Worker {
             next_partition: 0,
             reported_end: false,
             wanted_barrier: false,
+            held: false,
             running: true,
         };
         while state.running {
@@ -173,10 +176,12 @@ impl Worker {
             let sent = self.links.pump();
             let owned = self.own_regroups(&mut state)? | self.own_groups(&mut state)? | self.own_values(&mut state)?;
             let clear = self.links.partials.is_clear() && self.links.distinct.is_clear();
-            let read = clear && self.read(&mut state)?;
+            let read = clear && !state.held && self.read(&mut state)?;
             self.relieve(&mut state)?;
             if !(sent || owned || read) {
-                self.pipelines.iter_mut().try_for_each(Pipeline::settle)?;
+                if self.links.are_clear() {
+                    self.pipelines.iter_mut().try_for_each(Pipeline::settle)?;
+                }
                 std::thread::park_timeout(if self.links.are_clear() { IDLE } else { BLOCKED });
             }
         }
@@ -192,6 +197,7 @@ impl Worker {
                     state.groups_frozen = false;
                     state.regroups_frozen = false;
                 }
+                Ok(Command::Hold) => state.held = true,
                 Ok(Command::Unbound) => {
                     self.partitions.iter_mut().for_each(PartitionTask::unbound);
                     state.reported_end = true;
@@ -230,6 +236,7 @@ impl Worker {
         ack.stall_us = started.elapsed().as_micros() as u64;
         state.ack = Some(ack);
         state.wanted_barrier = false;
+        state.held = false;
         Ok(())
     }
 

@@ -333,13 +333,16 @@ def test_a_catalog_that_is_locked_for_long_is_waited_for_until_the_job_is_to_end
     live = Live(sink, sinks)
     with locked(place):
         live.give(2_000)
-        time.sleep(100)
+        time.sleep(40)
+        live.give(500)
+        time.sleep(60)
         assert live.process.poll() is None, live.process.communicate()
         live.process.send_signal(signal.SIGTERM)
         _, errors = live.process.communicate(timeout=180)
     assert live.process.returncode == 5, errors
     waits = [each for each in events(errors, "notice") if "cannot be delivered now" in each["message"]]
     assert len(waits) > 1, errors
+    assert events(errors, "progress")[-1]["lag"] >= 500, "it reads on while nothing can be delivered"
     live.process = sinks.start("live", 2)
     live.give(2_000)
     live.wait()

@@ -125,7 +125,7 @@ impl DistinctOwner {
             tallied: Vec::new(),
             waiting: Waiting::new(waiting),
             seen: None,
-            seen_limit: 2 * waiting,
+            seen_limit: waiting,
             complete: fresh,
         }
     }
@@ -338,7 +338,7 @@ impl DistinctOwner {
     /// Leaves less for the next barrier: writes new values, and containers only if they are many, for one that is written now
     /// is likely to change again before. With `evict`, empties the cache as well, for which tallies may have to be sent.
     pub fn relieve(&mut self, evict: bool, workers: usize, emit: &mut dyn FnMut(usize, TallyBlock)) -> Result<()> {
-        let groups = evict && 3 * self.memory_of_groups() > self.memory();
+        let groups = evict && self.memory_of_groups() > self.values.memory();
         if groups {
             self.flush_tallies(workers, emit)?;
         }
@@ -370,9 +370,9 @@ impl DistinctOwner {
         self.groups.memory() + self.container_memory + self.containers.capacity() * 48
     }
 
-    /// Values that are not in the store yet.
-    pub fn new_values(&self) -> usize {
-        self.new_values.len()
+    /// What [`Self::relieve`] would write: new values, and containers if they are many.
+    pub fn dirty(&self) -> usize {
+        self.new_values.len() + if self.dirty.len() > DIRTY_CONTAINERS { self.dirty.len() } else { 0 }
     }
 
     /// Bytes of memory in use, about.
