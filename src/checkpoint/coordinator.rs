@@ -162,8 +162,9 @@ impl Coordinator {
             let mut committer = std::mem::replace(&mut self.committer, idle);
             let mut maintenance = committer.maintenance(&self.last.manifest.version);
             let (committed, news) = (crossbeam_channel::unbounded(), replies.clone());
-            let (ended, control, follow) = (&over, self.control.clone(), self.follow);
-            let goes_on = move || follow && !control.stop.load(SeqCst) && !control.abort.load(SeqCst);
+            let (ended, control) = (&over, self.control.clone());
+            let endless = self.follow || self.last.manifest.mode == Mode::Live;
+            let goes_on = move || endless && !control.stop.load(SeqCst) && !control.abort.load(SeqCst);
             let named = |name: &str| std::thread::Builder::new().name(name.into());
             let spawned = named("kappa-committer")
                 .spawn_scoped(scope, move || committer.run(&requests, &replies, &committed.0, ended, &goes_on))

@@ -332,7 +332,9 @@ def test_a_catalog_that_is_locked_for_long_is_waited_for_until_the_job_is_to_end
     sinks.write_also(COPY, "copy=t.copy")
     live = Live(sink, sinks)
     with locked(place):
-        live.give(2_000)
+        for _ in range(10):  # as many checkpoints as may wait, and one more epoch
+            live.give(200)
+            time.sleep(0.5)
         time.sleep(40)
         live.give(500)
         time.sleep(60)
