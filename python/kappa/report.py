@@ -14,9 +14,9 @@ from kappa import html, words
 @dataclass(frozen=True)
 class RunReport:
     """What a run did. `tables` maps each table to its rows, and each topic (`kafka:NAME`) to the records written to it so
-    far. Counts are of all records since the version's start, `events`
-    of this run alone; `late` counts late records whether they were used or dropped. `peak_memory_bytes` is the most that the
-    process had, `memory` the most that each part of it which `--memory` bounds had at any checkpoint, in bytes.
+    far. Counts are of all records since the version's start, `events` of this run alone; `late` counts late records whether
+    they were used or dropped. `peak_memory_bytes` is the most that the process had, `memory` the most that each part of it
+    which `--memory` bounds had at any checkpoint, in bytes.
 
     >>> report = RunReport(job="daily", tables={"default.daily": 56}, mode="reprocess", outcome="complete", read=10, used=9,
     ...     filtered=1, late=0, bad=0, below_floor=0, events=10, seconds=2.5, watermark=None, checkpoints=3)
@@ -91,8 +91,9 @@ class RunReport:
         ]
 
     def _memory(self) -> str:
-        parts = [f"{name.replace('_', ' ')} {words.size(held)}" for name, held in self.memory.items() if held]
-        shares = f"; at checkpoints up to: {', '.join(parts)}" if parts else ""
+        names = {"rocksdb": "RocksDB"}
+        parts = [f"{names.get(name, name.replace('_', ' '))} {words.size(held)}" for name, held in self.memory.items() if held]
+        shares = f"; at checkpoints up to {', '.join(parts)}" if parts else ""
         return words.size(self.peak_memory_bytes) + shares
 
     def __str__(self) -> str:

@@ -61,7 +61,8 @@ impl Consumer {
     /// # Errors
     /// A `ConfigError` that names the option that librdkafka rejects.
     pub fn new(options: &ClientOptions, partitions: usize) -> Result<Arc<Self>> {
-        Self::with(options, partitions, &[])
+        // How long a broker may say nothing before another is looked for: as Kafka's own consumer.
+        Self::with(options, partitions, "30000", &[])
     }
 
     /// A client that sees records of committed transactions only, or of all, whatever the options say.
@@ -71,11 +72,10 @@ impl Consumer {
     pub fn isolated(options: &ClientOptions, partitions: usize, committed: bool) -> Result<Arc<Self>> {
         let level = if committed { "read_committed" } else { "read_uncommitted" };
         // Who reads to an end and no further hears of it so much later, and of a broker that says nothing so much earlier.
-        let more = [("isolation.level", level), ("fetch.wait.max.ms", "10"), ("socket.timeout.ms", "5000")];
-        Self::with(options, partitions, &more)
+        Self::with(options, partitions, "5000", &[("isolation.level", level), ("fetch.wait.max.ms", "10")])
     }
 
-    fn with(options: &ClientOptions, partitions: usize, more: &[(&str, &str)]) -> Result<Arc<Self>> {
+    fn with(options: &ClientOptions, partitions: usize, silence_ms: &str, more: &[(&str, &str)]) -> Result<Arc<Self>> {
         let queued = (QUEUED_BYTES / partitions.max(1)).max(1 << 20) >> 10;
         let defaults = [
             ("isolation.level", "read_committed"),
@@ -85,8 +85,7 @@ impl Consumer {
             ("queued.max.messages.kbytes", &queued.to_string()),
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "100"),
-            // How long a broker may say nothing before another is looked for; as Kafka's own consumer.
-            ("socket.timeout.ms", "30000"),
+            ("socket.timeout.ms", silence_ms),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ];
         let mut decided = vec![

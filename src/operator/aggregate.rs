@@ -192,7 +192,7 @@ impl LocalAggregate {
             let block = &mut blocks[worker];
             block.keys.push(self.index.key(slot));
             block.partials.push(&partial);
-            if block.keys.size() + block.partials.size() > BLOCK_BYTES {
+            if block.size() > BLOCK_BYTES {
                 emit(worker, Outgoing::Partial(std::mem::replace(block, new())));
             }
         }

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 const ARRAY: u8 = 1;
 const BITMAP: u8 = 2;
 const WORD: usize = size_of::<u64>();
-const MOST_WORDS: usize = 1024;
+/// Of either form: where an array would be longer, a bitmap is shorter.
+const MOST_BYTES: usize = (1 << 16) / 8;
 
 /// A set of 16-bit numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,11 +99,11 @@ impl Container {
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let damaged = || Error::corruption("state", "a presence container is damaged").hint("restore an older checkpoint");
         match bytes.split_first() {
-            Some((&ARRAY, rest)) if rest.len() % 2 == 0 => {
+            Some((&ARRAY, rest)) if rest.len() % 2 == 0 && rest.len() <= MOST_BYTES => {
                 let values: Vec<_> = rest.as_chunks().0.iter().map(|c| u16::from_le_bytes(*c)).collect();
                 if values.windows(2).all(|w| w[0] < w[1]) { Ok(Self::Array(values)) } else { Err(damaged()) }
             }
-            Some((&BITMAP, rest)) if rest.len() % WORD == 0 && rest.len() <= WORD * MOST_WORDS => {
+            Some((&BITMAP, rest)) if rest.len() % WORD == 0 && rest.len() <= MOST_BYTES => {
                 Ok(Self::Bitmap(rest.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect()))
             }
             _ => Err(damaged()),
@@ -145,6 +146,15 @@ mod tests {
         fn damage_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Container::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn what_is_longer_than_any_container_is_damage() {
+        let numbers = |count: u16| [vec![ARRAY], (0..count).flat_map(u16::to_le_bytes).collect()].concat();
+        assert!(Container::decode(&numbers(4096)).is_ok());
+        assert!(Container::decode(&numbers(4097)).is_err());
+        assert!(Container::decode(&[vec![BITMAP], vec![1; MOST_BYTES]].concat()).is_ok());
+        assert!(Container::decode(&[vec![BITMAP], vec![1; MOST_BYTES + WORD]].concat()).is_err());
     }
 
     #[test]

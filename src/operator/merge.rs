@@ -56,6 +56,13 @@ impl Incoming {
             Self::Tally(block) => &block.groups,
         }
     }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Partial(block) => block.size(),
+            Self::Tally(block) => block.size(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -145,17 +152,16 @@ impl GroupOwner {
 
     /// Adds partial results, or takes them back: at once, or when what changed is taken.
     pub fn merge(&mut self, block: PartialBlock) -> Result<()> {
-        let size = block.size();
-        self.take_in(Incoming::Partial(block), size)
+        self.take_in(Incoming::Partial(block))
     }
 
     /// Adds to distinct counts, as [`Self::merge`].
     pub fn tally(&mut self, block: TallyBlock) -> Result<()> {
-        let size = block.size();
-        self.take_in(Incoming::Tally(block), size)
+        self.take_in(Incoming::Tally(block))
     }
 
-    fn take_in(&mut self, block: Incoming, size: usize) -> Result<()> {
+    fn take_in(&mut self, block: Incoming) -> Result<()> {
+        let size = block.size();
         if self.waiting.push(block, size) || self.complete { self.settle() } else { Ok(()) }
     }
 

@@ -179,10 +179,11 @@ impl Worker {
             let read = clear && !state.held && self.read(&mut state)?;
             self.relieve(&mut state)?;
             if !(sent || owned || read) {
-                if self.links.are_clear() {
+                let clear = self.links.are_clear();
+                if clear {
                     self.pipelines.iter_mut().try_for_each(Pipeline::settle)?;
                 }
-                std::thread::park_timeout(if self.links.are_clear() { IDLE } else { BLOCKED });
+                std::thread::park_timeout(if clear { IDLE } else { BLOCKED });
             }
         }
         Ok(())
