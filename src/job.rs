@@ -3,6 +3,7 @@
 mod allocator;
 pub mod domain;
 pub mod events;
+mod key_store;
 pub mod launch;
 pub mod monitor;
 pub mod options;

@@ -129,7 +129,8 @@ impl Care {
         let merged = self.merge(catalog, table, fence, over);
         let swept = self.sweep(catalog, table, began, fence, over);
         let cleaned = self.clean(catalog, table, over);
-        merged.and(swept).and(cleaned)
+        let indexed = catalog.build_key_index(table, self.uuid, over);
+        merged.and(swept).and(cleaned).and(indexed.map(drop))
     }
 
     fn merge(&mut self, catalog: &Catalog, table: &TableName, fence: &Fence, over: &AtomicBool) -> Result<()> {

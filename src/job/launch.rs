@@ -12,9 +12,12 @@ use super::outputs::OutputEnd;
 use super::prepare::Prepared;
 use super::version::OwnedVersion;
 use super::watch::{WatchList, Watched};
+use crate::checkpoint::committer::Committer;
 use crate::checkpoint::coordinator::{Control, Coordinator, Observer};
 use crate::checkpoint::manifest::{Manifest, UNKNOWN_EPOCH};
 use crate::error::{Error, Result};
+use crate::job::key_store::key_stores;
+use crate::operator::lookup::Room;
 use crate::plan::expr::AggregateFunction;
 use crate::plan::lower::{PipelineSpec, SourceSpec};
 use crate::protocol::checkpoint::{Command, PartitionAck, Report};
@@ -44,6 +47,11 @@ pub struct Launched {
     pub reports: Sender<Report>,
 }
 
+/// What an owner may hold of its part of the caches.
+fn room(cache: usize) -> Room {
+    Room { cache, waiting: (cache / 4).min(WAITING) }
+}
+
 /// Sets everything up and starts the workers, which keep the progress of what is watched.
 pub fn launch(
     prepared: &Prepared,
@@ -60,7 +68,7 @@ pub fn launch(
     let limits = limits(options.memory_bytes, workers);
     let context = PipelineContext {
         workers,
-        waiting_bytes: (limits.cache_bytes / 4 / owners(prepared)).min(WAITING),
+        room: room(limits.cache_bytes / owners(prepared)),
         local_bytes: options.memory_bytes / PARTS * SOURCES / workers / folds(prepared),
         zones: &manifest.time_zones,
         store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
@@ -96,6 +104,9 @@ pub fn launch(
     }
     let handles = spawn(built, &commands)?;
     let sources = prepared.sources.clone();
+    let keys = version.dir.work(version.last.manifest.owner).join("keys");
+    let keys = key_stores(keys, options.memory_bytes / PARTS * KEYS, prepared.lowered.pipelines.len());
+    let committer = Committer { catalog: version.committer.catalog.clone().with_key_stores(keys), ..version.committer };
     let coordinator = Coordinator {
         dir: version.dir,
         last: version.last,
@@ -107,7 +118,7 @@ pub fn launch(
         reports: from_workers,
         positions: Box::new(move || watched.all().iter().map(|p| p.progress.next.load(Relaxed)).sum()),
         verify: Box::new(move || sources.iter().try_for_each(|source| source.verify())),
-        committer: version.committer,
+        committer,
         control,
         interval: Duration::from_millis(options.checkpoint_interval_ms.max(1)),
         follow: options.follow,
@@ -127,11 +138,12 @@ fn owners(prepared: &Prepared) -> usize {
     prepared.lowered.pipelines.iter().map(|pipeline| families(pipeline).len()).sum::<usize>().max(1)
 }
 
-/// The parts of the budget: the store's, the owners' caches, the source sides'. What is left of all is for what is on its way,
+/// The parts of the budget: the store's, the owners' caches, the source sides', the key indexes of tables. What is left of all is for what is on its way,
 /// and for what the store needs while it merges files.
 const STORE: usize = 13;
 const CACHES: usize = 10;
 const SOURCES: usize = 4;
+const KEYS: usize = 2;
 const PARTS: usize = 32;
 
 /// More than this is not worth the time that it takes at once.

@@ -77,20 +77,18 @@ impl Container {
         }
     }
 
-    /// The stored form.
-    pub fn encode(&self) -> Vec<u8> {
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Array(values) => {
-                let mut out = Vec::with_capacity(1 + 2 * values.len());
+                out.reserve(1 + 2 * values.len());
                 out.push(ARRAY);
                 values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
-                out
             }
             Self::Bitmap(bits) => {
-                let mut out = Vec::with_capacity(1 + WORD * bits.len());
+                out.reserve(1 + WORD * bits.len());
                 out.push(BITMAP);
                 bits.iter().for_each(|w| out.extend_from_slice(&w.to_le_bytes()));
-                out
             }
         }
     }
@@ -127,6 +125,12 @@ mod tests {
 
     use super::*;
 
+    fn encoded(container: &Container) -> Vec<u8> {
+        let mut out = Vec::new();
+        container.encode(&mut out);
+        out
+    }
+
     proptest! {
         #[test]
         fn behaves_as_a_set(values in proptest::collection::vec((any::<u16>(), 0..3usize), 0..3000)) {
@@ -136,7 +140,7 @@ mod tests {
             for value in values {
                 prop_assert_eq!(container.insert(value), set.insert(value));
             }
-            let bytes = container.encode();
+            let bytes = encoded(&container);
             prop_assert_eq!(&Container::decode(&bytes).unwrap(), &container);
             let range = set.last().map_or(0, |last| words_to(*last));
             prop_assert!(bytes.len() <= 1 + (2 * set.len()).min(WORD * range));
@@ -162,11 +166,11 @@ mod tests {
         let mut container = Container::default();
         container.insert(258);
         container.insert(1);
-        assert_eq!(container.encode(), [1, 1, 0, 2, 1]);
+        assert_eq!(encoded(&container), [1, 1, 0, 2, 1]);
         let mut container = Container::default();
         for value in 0..5 {
             container.insert(value);
         }
-        assert_eq!(container.encode(), [2, 31, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(encoded(&container), [2, 31, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

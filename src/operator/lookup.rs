@@ -4,10 +4,20 @@
 //! each; enough keys in order read each block once. So what comes waits until there is enough of it.
 
 use crate::error::Result;
-use crate::state::StateStore;
+use crate::message::KeyGroup;
+use crate::state::{Keys, StateStore};
 
 /// Keys that are read at a time.
 const CHUNK: usize = 4096;
+
+/// What an owner of state may hold, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// In its caches.
+    pub cache: usize,
+    /// Of it, in blocks for which the state has to be read, that are collected before it is.
+    pub waiting: usize,
+}
 
 /// What has come and was not worked on yet.
 pub struct Waiting<B> {
@@ -51,14 +61,61 @@ pub fn read_in_order<T>(
     store: &dyn StateStore,
     family: &str,
     wanted: &[T],
-    key: impl Fn(&T) -> Vec<u8>,
+    key: impl Fn(&T, &mut Vec<u8>),
     mut each: impl FnMut(&T, Option<&[u8]>) -> Result<()>,
 ) -> Result<()> {
+    let mut keys = Keys::default();
     for chunk in wanted.chunks(CHUNK) {
-        let keys: Vec<Vec<u8>> = chunk.iter().map(&key).collect();
-        for (wanted, value) in chunk.iter().zip(store.multi_get(family, &keys)?) {
-            each(wanted, value.as_deref())?;
-        }
+        keys.clear();
+        chunk.iter().for_each(|wanted| keys.push(|out| key(wanted, out)));
+        store.multi_get(family, &keys, &mut |index, value| each(&chunk[index], value))?;
     }
     Ok(())
+}
+
+/// Positions of keys in the order in which the store keeps them: by key group, then by their bytes.
+pub fn key_order(keys: &[(KeyGroup, &[u8])]) -> Vec<u32> {
+    // Compared are six bytes after those that all have in common, beside the key group in one number; the rest only if
+    // these are equal.
+    let shared = shared_prefix(keys);
+    let lead = |(group, key): &(KeyGroup, &[u8])| {
+        let mut lead = [0; 8];
+        lead[..2].copy_from_slice(&group.0.to_be_bytes());
+        let rest = &key[shared..];
+        let length = rest.len().min(6);
+        lead[2..2 + length].copy_from_slice(&rest[..length]);
+        u64::from_be_bytes(lead)
+    };
+    let mut order: Vec<(u64, u32)> = keys.iter().map(lead).zip(0..).collect();
+    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| keys[a.1 as usize].1.cmp(keys[b.1 as usize].1)));
+    order.into_iter().map(|(_, index)| index).collect()
+}
+
+/// How many bytes all keys begin with.
+fn shared_prefix(keys: &[(KeyGroup, &[u8])]) -> usize {
+    let Some((_, first)) = keys.first() else { return 0 };
+    let common = |a: &[u8], b: &[u8]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    keys.iter().fold(first.len(), |shared, (_, key)| common(&first[..shared], key))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn keys_are_in_the_order_of_the_store(
+            prefix in "[a-z]{0,8}",
+            keys in proptest::collection::vec((0..3u16, proptest::collection::vec(0..3u8, 0..10)), 0..60),
+        ) {
+            let keys: Vec<_> = keys.into_iter().map(|(group, key)| (group, [prefix.as_bytes(), &key].concat())).collect();
+            let borrowed: Vec<_> = keys.iter().map(|(group, key)| (KeyGroup(*group), key.as_slice())).collect();
+            let ordered: Vec<_> = key_order(&borrowed).into_iter().map(|index| borrowed[index as usize]).collect();
+            let mut expected = borrowed.clone();
+            expected.sort();
+            prop_assert_eq!(ordered, expected);
+        }
+    }
 }

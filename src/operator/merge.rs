@@ -8,12 +8,12 @@ use arrow::array::{ArrayRef, UInt32Array};
 use super::accumulator::{self, Accumulator};
 use super::exchange::{PartialBlock, Strings, TallyBlock};
 use super::key_index::KeyIndex;
-use super::lookup::{Waiting, read_in_order};
+use super::lookup::{Waiting, key_order, read_in_order};
 use crate::error::{Error, Result};
 use crate::message::KeyGroup;
 use crate::plan::lower::{AggregateCall, AggregateSpec};
 use crate::state::encoding::{KeyEncoder, key_group, key_hash};
-use crate::state::{StateStore, Write, state_key};
+use crate::state::{Changes, StateStore, begin_state_key};
 
 /// The first byte of every state value: how the rest is encoded.
 const VALUE_ENCODING: u8 = 1;
@@ -238,11 +238,11 @@ impl GroupOwner {
         let keys = blocks.iter().map(Incoming::keys).flat_map(|keys| (0..keys.len()).map(|i| keys.get(i)));
         let hashed = keys.map(|key| (key_hash(key), key));
         let unknown = hashed.filter(|(hash, key)| self.index.find(*hash, key).is_none());
-        let mut wanted: Vec<(KeyGroup, &[u8])> = unknown.map(|(hash, key)| (key_group(hash), key)).collect();
-        wanted.sort_unstable();
+        let unknown: Vec<(KeyGroup, &[u8])> = unknown.map(|(hash, key)| (key_group(hash), key)).collect();
+        let mut wanted: Vec<(KeyGroup, &[u8])> = key_order(&unknown).iter().map(|&index| unknown[index as usize]).collect();
         wanted.dedup();
         let (store, family) = (self.store.clone(), self.family.clone());
-        let key_of = |(group, key): &(KeyGroup, &[u8])| stored_key(*group, key);
+        let key_of = |(group, key): &(KeyGroup, &[u8]), out: &mut Vec<u8>| stored_key(out, *group, key);
         read_in_order(&*store, &family, &wanted, key_of, |(_, key), value| match value {
             Some(value) => self.load_one(key, value),
             None => Ok(()),
@@ -331,16 +331,27 @@ impl GroupOwner {
 
     /// Writes what changed to the store.
     pub fn flush_state(&mut self) -> Result<()> {
-        let mut changes: Vec<Write> = Vec::with_capacity(self.dirty.len());
-        for slot in self.dirty.drain(..) {
-            let mut value = vec![VALUE_ENCODING];
+        let keys: Vec<_> = self.dirty.iter().map(|&slot| (key_group(self.index.hash(slot)), self.index.key(slot))).collect();
+        let (mut changes, mut value) = (Changes::default(), Vec::new());
+        for place in key_order(&keys) {
+            let (slot, (group, key)) = (self.dirty[place as usize], keys[place as usize]);
+            value.clear();
             self.accumulators.iter().for_each(|a| a.encode(slot, &mut value));
-            let gone = self.retracts && value[1..] == self.empty;
-            let key = stored_key(key_group(self.index.hash(slot)), self.index.key(slot));
-            changes.push((key, (!gone).then_some(value)));
+            if self.retracts && value == self.empty {
+                changes.delete(|out| stored_key(out, group, key));
+            } else {
+                changes.put(
+                    |out| stored_key(out, group, key),
+                    |out| {
+                        out.push(VALUE_ENCODING);
+                        out.extend_from_slice(&value);
+                    },
+                );
+            }
             self.flags[slot as usize].dirty = false;
         }
-        if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, changes) }
+        self.dirty.clear();
+        if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, &changes) }
     }
 
     /// Whether an eviction would free much: groups that changed in this epoch stay, and copying them is not free.
@@ -399,10 +410,9 @@ fn create(calls: &[AggregateCall]) -> Result<Vec<Box<dyn Accumulator>>> {
     calls.iter().map(accumulator::create).collect()
 }
 
-fn stored_key(group: KeyGroup, key: &[u8]) -> Vec<u8> {
-    let mut out = state_key(group, key.len());
+fn stored_key(out: &mut Vec<u8>, group: KeyGroup, key: &[u8]) {
+    begin_state_key(out, group);
     out.extend_from_slice(key);
-    out
 }
 
 #[cfg(test)]

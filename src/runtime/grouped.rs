@@ -43,7 +43,7 @@ pub(super) fn groups_of(spec: &AggregateSpec) -> Schema {
 
 /// The owner of a grouping's groups.
 pub(super) fn owner_of(spec: &AggregateSpec, context: &PipelineContext<'_>) -> Result<GroupOwner> {
-    GroupOwner::new(spec, group_family(spec), context.store.clone(), context.fresh, context.waiting_bytes)
+    GroupOwner::new(spec, group_family(spec), context.store.clone(), context.fresh, context.room.waiting)
 }
 
 /// Groups as rows.
@@ -63,7 +63,7 @@ impl Grouped {
         let groups = groups_of(aggregate);
         let distinct = aggregate.calls.iter().enumerate().filter(|(_, call)| is_distinct(call.function)).map(|(call, _)| {
             let (family, store) = (distinct_family(aggregate, call), context.store.clone());
-            DistinctOwner::new(number, call, family, store, context.fresh, context.waiting_bytes)
+            DistinctOwner::new(number, call, family, store, context.fresh, context.room)
         });
         let owner = owner_of(aggregate, context)?;
         let (owner, end) = match &spec.regroup {
@@ -91,8 +91,8 @@ impl Grouped {
     }
 
     /// Works on what waits for the state to be read.
-    pub(super) fn settle(&mut self) -> Result<()> {
-        self.distinct.iter_mut().try_for_each(DistinctOwner::settle)?;
+    pub(super) fn settle(&mut self, may_write: bool) -> Result<()> {
+        self.distinct.iter_mut().try_for_each(|owner| owner.settle(may_write))?;
         self.owner.settle()?;
         self.regroup().map_or(Ok(()), Regroup::settle)
     }

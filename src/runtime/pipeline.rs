@@ -9,6 +9,7 @@ use crate::message::Epoch;
 use crate::operator::accumulator::RowOrder;
 use crate::operator::aggregate::Outgoing;
 use crate::operator::exchange::{DistinctBlock, PartialBlock};
+use crate::operator::lookup::Room;
 use crate::operator::steps::{Rows, Steps, columns_of};
 use crate::plan::expr::AggregateFunction;
 use crate::plan::lower::{AggregateSpec, PipelineSpec};
@@ -33,8 +34,8 @@ pub struct PipelineContext<'a> {
     pub workers: usize,
     /// Bytes that the source side of each grouping may hold.
     pub local_bytes: usize,
-    /// Bytes of blocks for which the state has to be read, that each owner collects before it does.
-    pub waiting_bytes: usize,
+    /// What each owner of state may hold.
+    pub room: Room,
     /// The time zones of the plan.
     pub zones: &'a ZoneTables,
     /// The state.
@@ -166,10 +167,10 @@ impl Pipeline {
         }
     }
 
-    /// Takes in values of its key groups.
-    pub fn take_distinct(&mut self, block: DistinctBlock) -> Result<()> {
+    /// Takes in values of its key groups. The state is only written if it `may_write`.
+    pub fn take_distinct(&mut self, block: DistinctBlock, may_write: bool) -> Result<()> {
         let owner = self.grouped()?.distinct.iter_mut().find(|owner| owner.call() == block.call);
-        owner.ok_or_else(|| Error::internal("values for an aggregate that counts none"))?.process(block)
+        owner.ok_or_else(|| Error::internal("values for an aggregate that counts none"))?.process(block, may_write)
     }
 
     /// Takes in results for its groups.
@@ -192,11 +193,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Works on what waits for the state to be read.
-    pub fn settle(&mut self) -> Result<()> {
+    /// Works on what waits for the state to be read. That of values is only written if it `may_write`.
+    pub fn settle(&mut self, may_write: bool) -> Result<()> {
         match &mut self.tail {
             Tail::Append(_) => Ok(()),
-            Tail::Grouped(grouped) => grouped.settle(),
+            Tail::Grouped(grouped) => grouped.settle(may_write),
         }
     }
 

@@ -181,7 +181,7 @@ impl Worker {
             if !(sent || owned || read) {
                 let clear = self.links.are_clear();
                 if clear {
-                    self.pipelines.iter_mut().try_for_each(Pipeline::settle)?;
+                    self.pipelines.iter_mut().try_for_each(|pipeline| pipeline.settle(!state.values_frozen))?;
                 }
                 std::thread::park_timeout(if clear { IDLE } else { BLOCKED });
             }
@@ -249,7 +249,9 @@ impl Worker {
                 break;
             }
             match self.links.values_in.poll()? {
-                Aligned::Data(Message::Distinct(block)) => self.pipeline(block.pipeline)?.take_distinct(block)?,
+                Aligned::Data(Message::Distinct(block)) => {
+                    self.pipeline(block.pipeline)?.take_distinct(block, !state.values_frozen)?;
+                }
                 Aligned::Data(other) => return Err(Error::internal(format!("{other:?} at a value owner"))),
                 Aligned::Barrier(epoch) => {
                     let started = instant();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::{StateStore, StoreSize, Visit, Write};
+use super::{Changes, Found, Keys, StateStore, StoreSize, Visit};
 use crate::error::{Error, Result};
 
 type Families = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
@@ -35,20 +35,21 @@ impl MemoryStore {
 }
 
 impl StateStore for MemoryStore {
-    fn multi_get(&self, family: &str, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
-        Ok(self.with(|families| {
+    fn multi_get(&self, family: &str, keys: &Keys, found: &mut Found<'_>) -> Result<()> {
+        self.with(|families| {
             let family = families.get(family);
-            keys.iter().map(|key| family.and_then(|f| f.get(key)).cloned()).collect()
-        }))
+            let value = |key: &[u8]| family.and_then(|family| family.get(key)).map(Vec::as_slice);
+            keys.iter().enumerate().try_for_each(|(index, key)| found(index, value(key)))
+        })
     }
 
-    fn write(&self, family: &str, changes: Vec<Write>) -> Result<()> {
+    fn write(&self, family: &str, changes: &Changes) -> Result<()> {
         self.with(|families| {
             let family = families.entry(family.to_owned()).or_default();
-            for (key, value) in changes {
+            for (key, value) in changes.sorted() {
                 match value {
-                    Some(value) => family.insert(key, value),
-                    None => family.remove(&key),
+                    Some(value) => family.insert(key.to_vec(), value.to_vec()),
+                    None => family.remove(key),
                 };
             }
         });

@@ -4,6 +4,7 @@
 //! family of its own. The namespace is empty today; a window or the side of a join will go there.
 
 pub mod encoding;
+mod entries;
 pub mod memory;
 pub mod rocksdb;
 #[cfg(test)]
@@ -11,11 +12,13 @@ mod suite;
 
 use std::path::Path;
 
+pub use entries::{Changes, Keys};
+
 use crate::error::Result;
 use crate::message::KeyGroup;
 
-/// One change: a key, and its new value or none.
-pub type Write = (Vec<u8>, Option<Vec<u8>>);
+/// Is given the position of each key and its value, in the order of the keys.
+pub type Found<'a> = dyn FnMut(usize, Option<&[u8]>) -> Result<()> + 'a;
 
 /// Is given each key and its value.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
@@ -23,11 +26,11 @@ pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
 /// A store of keys and values in named families. An implementor guarantees that a write is visible to every read that
 /// begins after it returned, and that a checkpoint holds exactly the writes that returned before it began.
 pub trait StateStore: Send + Sync {
-    /// The values of keys, in the order of the keys. Keys that are sorted are found the fastest.
-    fn multi_get(&self, family: &str, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>>;
+    /// Calls `found` with the value of each key. Keys that are sorted are found the fastest.
+    fn multi_get(&self, family: &str, keys: &Keys, found: &mut Found<'_>) -> Result<()>;
 
-    /// Applies changes to one family. They need not be sorted; a key comes once.
-    fn write(&self, family: &str, changes: Vec<Write>) -> Result<()>;
+    /// Applies changes to one family. Those that are sorted are applied the fastest.
+    fn write(&self, family: &str, changes: &Changes) -> Result<()>;
 
     /// Calls `visit` with every key and value of a family, in key order.
     fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()>;
@@ -50,9 +53,7 @@ pub struct StoreSize {
 }
 
 /// Begins a state key; the caller appends the key itself.
-pub fn state_key(group: KeyGroup, capacity: usize) -> Vec<u8> {
-    let mut key = Vec::with_capacity(3 + capacity);
-    key.extend_from_slice(&group.0.to_be_bytes());
-    key.push(0);
-    key
+pub fn begin_state_key(out: &mut Vec<u8>, group: KeyGroup) {
+    out.extend_from_slice(&group.0.to_be_bytes());
+    out.push(0);
 }

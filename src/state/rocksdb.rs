@@ -12,7 +12,7 @@ use rocksdb::{
     Options, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
-use super::{StateStore, StoreSize, Visit, Write};
+use super::{Changes, Found, Keys, StateStore, StoreSize, Visit};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often a flush before a checkpoint is asked for.
@@ -133,20 +133,20 @@ impl RocksStore {
 }
 
 impl StateStore for RocksStore {
-    fn multi_get(&self, family: &str, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+    fn multi_get(&self, family: &str, keys: &Keys, found: &mut Found<'_>) -> Result<()> {
         let cf = self.family(family)?;
-        let found = self.db.batched_multi_get_cf(cf, keys, keys.is_sorted());
-        found
-            .into_iter()
-            .map(|value| value.map(|v| v.map(|slice| slice.to_vec())).map_err(|e| failed("read", &self.path, &e)))
-            .collect()
+        let values = self.db.batched_multi_get_cf(cf, keys.iter(), keys.iter().is_sorted());
+        for (index, value) in values.into_iter().enumerate() {
+            let value = value.map_err(|e| failed("read", &self.path, &e))?;
+            found(index, value.as_deref())?;
+        }
+        Ok(())
     }
 
-    fn write(&self, family: &str, mut changes: Vec<Write>) -> Result<()> {
+    fn write(&self, family: &str, changes: &Changes) -> Result<()> {
         let cf = self.family(family)?;
-        changes.sort_unstable();
         let mut batch = WriteBatch::default();
-        for (key, value) in &changes {
+        for (key, value) in changes.sorted() {
             match value {
                 Some(value) => batch.put_cf(cf, key, value),
                 None => batch.delete_cf(cf, key),
@@ -200,10 +200,10 @@ fn failed(action: &str, path: &Path, error: &rocksdb::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn content(store: &RocksStore, family: &str) -> Vec<Write> {
+    fn content(store: &RocksStore, family: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut found = Vec::new();
         let mut note = |key: &[u8], value: &[u8]| {
-            found.push((key.to_vec(), Some(value.to_vec())));
+            found.push((key.to_vec(), value.to_vec()));
             Ok(())
         };
         store.scan(family, &mut note).unwrap();
@@ -222,8 +222,10 @@ mod tests {
                     let (store, families) = (&store, &families);
                     scope.spawn(move || {
                         for (step, family) in (0..20u32).flat_map(|step| families.iter().map(move |family| (step, family))) {
+                            let mut changes = Changes::default();
                             let key = [writer.to_be_bytes(), (step % 7).to_be_bytes()].concat();
-                            store.write(family, vec![(key, Some((round * 100 + step).to_le_bytes().to_vec()))]).unwrap();
+                            changes.put(|out| out.extend(key), |out| out.extend((round * 100 + step).to_le_bytes()));
+                            store.write(family, &changes).unwrap();
                         }
                     });
                 }

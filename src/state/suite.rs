@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::memory::MemoryStore;
 use super::rocksdb::RocksStore;
-use super::{StateStore, Write, state_key};
+use super::{Changes, Keys, StateStore, begin_state_key};
 use crate::message::KeyGroup;
 
 fn rocks(dir: &Path) -> RocksStore {
@@ -24,16 +24,35 @@ fn all(store: &dyn StateStore, family: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     rows
 }
 
-fn put(key: &[u8], value: &[u8]) -> Write {
-    (key.to_vec(), Some(value.to_vec()))
+fn changes_of(changes: &[(&[u8], Option<&[u8]>)]) -> Changes {
+    let mut out = Changes::default();
+    for (key, value) in changes {
+        match value {
+            Some(value) => out.put(|out| out.extend_from_slice(key), |out| out.extend_from_slice(value)),
+            None => out.delete(|out| out.extend_from_slice(key)),
+        }
+    }
+    out
+}
+
+fn get(store: &dyn StateStore, family: &str, keys: &[&[u8]]) -> Vec<Option<Vec<u8>>> {
+    let mut wanted = Keys::default();
+    keys.iter().for_each(|key| wanted.push(|out| out.extend_from_slice(key)));
+    let mut values = Vec::new();
+    let mut note = |index, value: Option<&[u8]>| {
+        assert_eq!(index, values.len());
+        values.push(value.map(<[u8]>::to_vec));
+        Ok(())
+    };
+    store.multi_get(family, &wanted, &mut note).unwrap();
+    values
 }
 
 fn families_are_apart_and_deletes_stick(store: &dyn StateStore) {
-    store.write("a", vec![put(b"k2", b"2"), put(b"k1", b"1")]).unwrap();
-    store.write("b", vec![put(b"k1", b"other")]).unwrap();
-    store.write("a", vec![(b"k2".to_vec(), None)]).unwrap();
-    let keys = [b"k1".to_vec(), b"k2".to_vec(), b"k1".to_vec()];
-    assert_eq!(store.multi_get("a", &keys).unwrap(), [Some(b"1".to_vec()), None, Some(b"1".to_vec())]);
+    store.write("a", &changes_of(&[(b"k2", Some(b"2")), (b"k1", Some(b"1"))])).unwrap();
+    store.write("b", &changes_of(&[(b"k1", Some(b"other"))])).unwrap();
+    store.write("a", &changes_of(&[(b"k2", None)])).unwrap();
+    assert_eq!(get(store, "a", &[b"k1", b"k2", b"k1"]), [Some(b"1".to_vec()), None, Some(b"1".to_vec())]);
     assert_eq!(all(store, "b"), [(b"k1".to_vec(), b"other".to_vec())]);
 }
 
@@ -50,9 +69,14 @@ fn rocks_store_keeps_families_apart() {
 
 #[test]
 fn keys_of_a_group_lie_together() {
-    let mut keys = [state_key(KeyGroup(256), 0), state_key(KeyGroup(2), 0), state_key(KeyGroup(255), 0)];
+    let key = |group| {
+        let mut key = Vec::new();
+        begin_state_key(&mut key, KeyGroup(group));
+        key
+    };
+    let mut keys = [key(256), key(2), key(255)];
     keys.sort();
-    assert_eq!(keys[2], state_key(KeyGroup(256), 0));
+    assert_eq!(keys[2], key(256));
 }
 
 fn changes() -> impl Strategy<Value = Vec<Vec<(u8, Option<u8>)>>> {
@@ -70,9 +94,15 @@ proptest! {
         let cut = cut.min(epochs.len() - 1);
         for (i, epoch) in epochs.iter().enumerate() {
             let last: std::collections::BTreeMap<_, _> = epoch.iter().copied().collect();
-            let write = || last.iter().map(|(k, v)| (vec![*k], v.map(|v| vec![v]))).collect::<Vec<Write>>();
-            model.write("a", write()).unwrap();
-            store.write("a", write()).unwrap();
+            let mut write = Changes::default();
+            for (key, value) in last {
+                match value {
+                    Some(value) => write.put(|out| out.push(key), |out| out.push(value)),
+                    None => write.delete(|out| out.push(key)),
+                }
+            }
+            model.write("a", &write).unwrap();
+            store.write("a", &write).unwrap();
             if i == cut {
                 model.checkpoint(&dir.path().join("model")).unwrap();
                 store.checkpoint(&dir.path().join("rocks")).unwrap();
@@ -86,7 +116,7 @@ proptest! {
             let restored = RocksStore::open(&clone, &["a".to_owned(), "b".to_owned()], 8 << 20).unwrap();
             let expected = MemoryStore::restore(&dir.path().join("model")).unwrap();
             prop_assert_eq!(all(&restored, "a"), all(&expected, "a"));
-            restored.write("a", vec![put(b"later", b"x")]).unwrap();
+            restored.write("a", &changes_of(&[(b"later", Some(b"x"))])).unwrap();
         }
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::expiry::Retention;
 use super::files;
 use super::io::Io;
+use super::key_index::{IndexPolicy, KeyIndexes};
 use super::maintenance::Policy;
 use super::manifests::ManifestReader;
 use super::marker::Marker;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub merge_manifests_above: usize,
     /// From this many position delete files on, an upsert writes one that takes their place.
     pub merge_deletes_at: usize,
+    /// When an index of a table's keys is kept.
+    pub key_index: IndexPolicy,
     /// How often a commit that lost to another writer is built again.
     pub attempts: u32,
     /// Which snapshots a commit forgets.
@@ -51,6 +54,7 @@ impl Default for Settings {
             rewrite_below: 8 << 20,
             merge_manifests_above: 100,
             merge_deletes_at: 16,
+            key_index: IndexPolicy::default(),
             attempts: 20,
             retention: Retention::default(),
             compaction: Policy::default(),
@@ -72,6 +76,8 @@ pub struct Catalog {
     seen: Arc<Mutex<Seen>>,
     /// Held while a commit is built and made: those of one process would only make each other lose.
     turn: Arc<Mutex<()>>,
+    /// Where the rows of keys are.
+    pub(super) indexes: KeyIndexes,
 }
 
 type Seen = HashMap<TableName, (String, Arc<TableMetadata>)>;
@@ -128,6 +134,7 @@ impl Catalog {
             warehouse,
             seen: Arc::default(),
             turn: Arc::default(),
+            indexes: KeyIndexes::default(),
         })
     }
 

@@ -9,12 +9,13 @@ use uuid::Uuid;
 use super::catalog::{Catalog, Table, sql_integer};
 use super::datafile;
 use super::files;
+use super::key_index::Step;
 use super::live::{Live, manifests};
 use super::marker::{Decision, Facts, Marker, decide};
 use super::name::TableName;
 use super::snapshot::{self, Built, Change, Notes, build};
 use super::sql::{OwnerRow, Swap, Swapped};
-use super::upsert::{self, Planned, Staged};
+use super::upsert::{self, Planned, Staged, Upserts};
 use crate::error::{Error, Result};
 use crate::protocol::checkpoint::{StagedContent, StagedFile};
 use crate::protocol::failpoint;
@@ -98,7 +99,15 @@ pub enum CommitOutcome {
 /// One table of an attempt.
 enum Prepared {
     Already(Option<i64>, Vec<String>),
-    Built(Box<Built>, Swap, Vec<String>),
+    Built(Box<Next>, Swap, Vec<String>),
+}
+
+/// A table's next state, and what it means for its keys.
+struct Next {
+    base: Table,
+    built: Built,
+    step: Step,
+    primary_key: Vec<String>,
 }
 
 enum Attempt {
@@ -185,13 +194,17 @@ impl Catalog {
             check_staged(file, &base, first && fence.recovering, first)?;
         }
         let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?;
-        let Planned { change, copied } = self.plan(commit, &base, &manifests, created)?;
+        let Planned { change, copied, step } = self.plan(commit, &base, &manifests, created)?;
         let mut summary = commit.summary.clone();
         summary.insert(STAGED.to_owned(), if copied { "copied" } else { "adopted" }.to_owned());
         let notes = Notes { summary: &summary, properties: marker.properties() };
         let built = build(&self.manifests, &base, manifests, &change, notes, &self.settings, created)?;
         let swap = base.swap_for(&built.table);
-        Ok(Prepared::Built(Box::new(built), swap, released(commit, copied)))
+        let primary_key = match &commit.kind {
+            CommitKind::Append => Vec::new(),
+            CommitKind::Upsert { primary_key } => primary_key.clone(),
+        };
+        Ok(Prepared::Built(Box::new(Next { base, built, step, primary_key }), swap, released(commit, copied)))
     }
 
     fn plan(
@@ -206,12 +219,13 @@ impl Catalog {
             CommitKind::Append if staged.keys.is_empty() => {
                 let change =
                     Change { added: staged.data, added_deletes: vec![], removed: vec![], operation: Operation::Append };
-                Ok(Planned { change, copied: false })
+                Ok(Planned { change, copied: false, step: Step::Same })
             }
             CommitKind::Append => Err(Error::internal("deleted keys for an append table")),
             CommitKind::Upsert { primary_key } => {
                 let live = if staged.keys.is_empty() { Live::default() } else { Live::load(&self.manifests, manifests)? };
-                upsert::plan(base, &live, staged, primary_key, &self.settings, created)
+                let with = Upserts { settings: &self.settings, indexes: &self.indexes };
+                upsert::plan(base, &live, staged, primary_key, &with, created)
             }
         }
     }
@@ -230,8 +244,10 @@ impl Catalog {
     fn done(&self, prepared: Prepared) -> CommitOutcome {
         match prepared {
             Prepared::Already(snapshot_id, released) => CommitOutcome::AlreadyCommitted { snapshot_id, released },
-            Prepared::Built(built, _, released) => {
+            Prepared::Built(next, _, released) => {
+                let Next { base, built, step, primary_key } = *next;
                 self.adopt(&built);
+                self.indexes.follow(&base, built.snapshot_id, step, &primary_key);
                 CommitOutcome::Committed { snapshot_id: built.snapshot_id, released, forgotten: built.forgotten }
             }
         }

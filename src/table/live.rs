@@ -111,6 +111,25 @@ impl Live {
         self.data.iter().map(|entry| entry.weight(positions).live_bytes()).sum()
     }
 
+    /// Rows of the data files, deleted ones too.
+    pub fn rows(&self) -> u64 {
+        self.data.iter().map(|entry| entry.file.record_count()).sum()
+    }
+
+    /// The least that [`Self::bytes`] can say, without knowing the positions: as if those rows were deleted that weigh the most.
+    pub fn least_bytes(&self) -> u64 {
+        let mut left: u64 = self.deletes.iter().map(|entry| entry.file.record_count()).sum();
+        let size = |entry: &LiveFile| (entry.file.file_size_in_bytes(), entry.file.record_count());
+        let mut sizes: Vec<(u64, u64)> = self.data.iter().map(size).collect();
+        sizes.sort_unstable_by_key(|(bytes, rows)| std::cmp::Reverse(bytes / (*rows).max(1)));
+        let live = sizes.into_iter().map(|(bytes, rows)| {
+            let deleted = rows.min(left);
+            left -= deleted;
+            Weight { bytes, rows, deleted }.live_bytes()
+        });
+        live.sum()
+    }
+
     /// Reads the position delete files. Positions in files that are not live any more are left out.
     pub fn positions(&self) -> Result<Positions> {
         let sequences: HashMap<&str, i64> = self.data.iter().map(|entry| (entry.file.file_path(), entry.sequence)).collect();

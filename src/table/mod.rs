@@ -16,6 +16,7 @@ pub mod datafile;
 pub mod expiry;
 pub mod files;
 pub mod io;
+mod key_index;
 pub mod live;
 pub mod maintenance;
 pub mod manifests;
@@ -33,6 +34,7 @@ pub use iceberg::spec::SnapshotRef;
 pub use catalog::{Catalog, CreateTable, Settings, Table};
 pub use commit::{CommitKind, CommitOutcome, Fence, TableCommit};
 pub use io::Io;
+pub use key_index::{IndexPolicy, KeyStore, OpenKeyStore};
 pub use name::TableName;
 #[cfg(test)]
 pub(crate) use sql::Fault;

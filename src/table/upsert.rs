@@ -13,6 +13,7 @@ use roaring::RoaringTreemap;
 
 use super::catalog::{Settings, Table};
 use super::datafile::ParquetFile;
+use super::key_index::{KeyIndexes, Step};
 use super::live::{Live, LiveFile, Positions, delete_schema};
 use super::prune::KeyRange;
 use super::scan::RowReader;
@@ -31,10 +32,39 @@ pub(super) struct Staged {
     pub(super) keys: Vec<String>,
 }
 
-/// What becomes of the table, and whether the staged rows were copied rather than taken over.
+/// What becomes of the table.
 pub(super) struct Planned {
     pub(super) change: Change,
+    /// Whether the staged rows were copied rather than taken over.
     pub(super) copied: bool,
+    /// What becomes of its keys.
+    pub(super) step: Step,
+}
+
+/// What rows are located with.
+pub(super) struct Upserts<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) indexes: &'a KeyIndexes,
+}
+
+/// The positions that are deleted, read once they are needed.
+struct Deleted<'a> {
+    live: &'a Live,
+    read: Option<Positions>,
+}
+
+impl Deleted<'_> {
+    fn positions(&mut self) -> Result<&Positions> {
+        if self.read.is_none() {
+            self.read = Some(self.live.positions()?);
+        }
+        self.read.as_ref().ok_or_else(|| Error::internal("positions that were read are gone"))
+    }
+
+    fn into_positions(mut self) -> Result<Positions> {
+        self.positions()?;
+        Ok(self.read.unwrap_or_default())
+    }
 }
 
 /// Decides how the staged rows get into a table that holds `live`, and writes the files for it.
@@ -43,34 +73,47 @@ pub(super) fn plan(
     live: &Live,
     staged: Staged,
     primary_key: &[String],
-    settings: &Settings,
+    with: &Upserts<'_>,
     created: &mut Vec<String>,
 ) -> Result<Planned> {
     if live.data.is_empty() || staged.keys.is_empty() {
+        let step = if staged.keys.is_empty() { Step::Same } else { Step::Rewritten };
         let change = Change { added: staged.data, added_deletes: vec![], removed: vec![], operation: Operation::Append };
-        return Ok(Planned { change, copied: false });
+        return Ok(Planned { change, copied: false, step });
     }
+    let settings = with.settings;
     let schema = schema::to_arrow(table.metadata().current_schema())?;
     let mut keys = Keys::read(&staged.keys, key_schema(&schema, primary_key)?)?;
-    let positions = live.positions()?;
+    let mut deleted = Deleted { live, read: None };
     let new_bytes: u64 = staged.data.iter().map(DataFile::file_size_in_bytes).sum();
-    if live.bytes(&positions) + new_bytes < settings.rewrite_below {
-        let rewritten = rewrite(table, live, &positions, &staged, &schema, &mut keys, created)?;
-        let removed = live.data.iter().chain(&live.deletes).cloned().collect();
-        let change = Change { added: rewritten, added_deletes: vec![], removed, operation: Operation::Overwrite };
-        return Ok(Planned { change, copied: true });
+    if live.least_bytes() + new_bytes < settings.rewrite_below {
+        let positions = deleted.positions()?;
+        if live.bytes(positions) + new_bytes < settings.rewrite_below {
+            let rewritten = rewrite(table, live, positions, &staged, &schema, &mut keys, created)?;
+            let removed = live.data.iter().chain(&live.deletes).cloned().collect();
+            let change = Change { added: rewritten, added_deletes: vec![], removed, operation: Operation::Overwrite };
+            return Ok(Planned { change, copied: true, step: Step::Rewritten });
+        }
     }
-    let ids =
-        primary_key.iter().filter_map(|name| table.metadata().current_schema().field_id_by_name(name)).collect::<Vec<_>>();
-    let range = |url: &String| KeyRange::read(url, &ids, table.metadata().current_schema());
-    let ranges = staged.keys.iter().map(range).collect::<Result<Vec<_>>>()?;
-    let found = locate(live, &positions, &mut keys, &ranges)?;
-    let (added_deletes, removed) = delete(table, live, positions, found, settings, created)?;
+    let few = settings.key_index.suits(live.rows(), keys.len() as u64);
+    let found = match if few { with.indexes.locate(table, &keys) } else { None } {
+        Some(found) => found,
+        None => {
+            let iceberg_schema = table.metadata().current_schema();
+            let ids: Vec<_> = primary_key.iter().filter_map(|name| iceberg_schema.field_id_by_name(name)).collect();
+            let range = |url: &String| KeyRange::read(url, &ids, iceberg_schema);
+            let ranges = staged.keys.iter().map(range).collect::<Result<Vec<_>>>()?;
+            locate(live, deleted.positions()?, &mut keys, &ranges)?
+        }
+    };
+    let data = staged.data.iter().map(|file| file.file_path().to_owned()).collect();
+    let step = if few { Step::Changed { keys, data } } else { Step::Rewritten };
+    let (added_deletes, removed) = delete(table, live, deleted, found, settings, created)?;
     let change = Change { added: staged.data, added_deletes, removed, operation: Operation::Overwrite };
-    Ok(Planned { change, copied: false })
+    Ok(Planned { change, copied: false, step })
 }
 
-fn key_schema(schema: &SchemaRef, primary_key: &[String]) -> Result<SchemaRef> {
+pub(super) fn key_schema(schema: &SchemaRef, primary_key: &[String]) -> Result<SchemaRef> {
     let field = |name: &String| {
         let field =
             schema.field_with_name(name).map_err(|_| Error::internal(format!("key column {name} is not in the table")))?;
@@ -80,16 +123,38 @@ fn key_schema(schema: &SchemaRef, primary_key: &[String]) -> Result<SchemaRef> {
 }
 
 /// A set of keys; null is a key like any other.
-struct Keys {
+pub(super) struct Keys {
     schema: SchemaRef,
     converter: RowConverter,
     keys: HashSet<Box<[u8]>>,
 }
 
 impl Keys {
-    fn read(urls: &[String], schema: SchemaRef) -> Result<Self> {
+    /// What makes byte strings of keys in the columns of a schema.
+    pub(super) fn converter(schema: &SchemaRef) -> Result<RowConverter> {
         let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let mut keys = Self { schema, converter: RowConverter::new(fields)?, keys: HashSet::new() };
+        Ok(RowConverter::new(fields)?)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// All of them, sorted.
+    pub(super) fn sorted(&self) -> Vec<&[u8]> {
+        let mut keys: Vec<&[u8]> = self.keys.iter().map(AsRef::as_ref).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Leaves one out.
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        self.keys.remove(key);
+    }
+
+    fn read(urls: &[String], schema: SchemaRef) -> Result<Self> {
+        let mut keys = Self { converter: Self::converter(&schema)?, schema, keys: HashSet::new() };
         for url in urls {
             for batch in RowReader::open(url, &keys.schema, None)? {
                 let rows = keys.converter.convert_columns(batch?.columns())?;
@@ -157,8 +222,6 @@ fn rewrite(
 }
 
 /// Finds the live rows that have one of the keys, by reading the key columns of every data file that may hold one.
-///
-/// This is the seam for a key index: a cache that is stamped with the base snapshot may answer instead.
 fn locate(live: &Live, positions: &Positions, keys: &mut Keys, ranges: &[KeyRange]) -> Result<Positions> {
     let mut found = Positions::new();
     for entry in live.data.iter().filter(|entry| ranges.iter().any(|range| range.may_meet(&entry.file))) {
@@ -187,7 +250,7 @@ fn locate(live: &Live, positions: &Positions, keys: &mut Keys, ranges: &[KeyRang
 fn delete(
     table: &Table,
     live: &Live,
-    mut positions: Positions,
+    deleted: Deleted<'_>,
     found: Positions,
     settings: &Settings,
     created: &mut Vec<String>,
@@ -198,6 +261,7 @@ fn delete(
     if live.deletes.len() < settings.merge_deletes_at {
         return Ok((vec![write_deletes(table, found, created)?], Vec::new()));
     }
+    let mut positions = deleted.into_positions()?;
     for (path, hits) in found {
         *positions.entry(path).or_default() |= hits;
     }

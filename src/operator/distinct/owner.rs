@@ -10,12 +10,14 @@ use crate::operator::container::Container;
 use crate::operator::exchange::{DistinctBlock, TallyBlock, owner_of_hash};
 use crate::operator::filter::SeenFilter;
 use crate::operator::key_index::KeyIndex;
-use crate::operator::lookup::{Waiting, read_in_order};
+use crate::operator::lookup::{Room, Waiting, key_order, read_in_order};
 use crate::state::encoding::{key_group, key_hash};
-use crate::state::{StateStore, Write, state_key};
+use crate::state::{Changes, Keys, StateStore, begin_state_key};
 
 /// Containers that may be left for a barrier to write.
 const DIRTY_CONTAINERS: usize = 64 << 10;
+/// Containers that are read at a time: 8 MiB at most.
+const SLICE: usize = if cfg!(test) { 2 } else { 1024 };
 
 /// Keeps which values were seen in which groups, for the key groups of values that one worker owns.
 pub struct DistinctOwner {
@@ -39,7 +41,7 @@ pub struct DistinctOwner {
     waiting: Waiting<DistinctBlock>,
     /// All values, also those that are not in memory; none where the store held some before, or there are too many.
     seen: Option<SeenFilter>,
-    seen_limit: usize,
+    room: Room,
     /// Whether everything that was ever stored is in memory: then a miss is an absence, and nothing is read.
     complete: bool,
 }
@@ -93,6 +95,8 @@ impl Dictionary<'_> {
 struct Target {
     container: u64,
     bit: u16,
+    /// With which of the containers that are missing it is noted: from 1 on, 0 if its own is there.
+    slice: u32,
 }
 
 struct Entry {
@@ -105,9 +109,8 @@ fn container_key(group: u32, key_group: KeyGroup, id: u32) -> u64 {
 }
 
 impl DistinctOwner {
-    /// An owner over the family of aggregate `call` of a pipeline. `fresh`: the store holds nothing of it. Blocks of about
-    /// `waiting` bytes are held back before they are worked on, if the store has to be read for them.
-    pub fn new(pipeline: usize, call: usize, family: String, store: Arc<dyn StateStore>, fresh: bool, waiting: usize) -> Self {
+    /// An owner over the family of aggregate `call` of a pipeline. `fresh`: the store holds nothing of it.
+    pub fn new(pipeline: usize, call: usize, family: String, store: Arc<dyn StateStore>, fresh: bool, room: Room) -> Self {
         Self {
             pipeline,
             call,
@@ -123,9 +126,9 @@ impl DistinctOwner {
             container_memory: 0,
             tallies: Vec::new(),
             tallied: Vec::new(),
-            waiting: Waiting::new(waiting),
+            waiting: Waiting::new(room.waiting),
             seen: None,
-            seen_limit: waiting,
+            room,
             complete: fresh,
         }
     }
@@ -137,13 +140,14 @@ impl DistinctOwner {
 
     /// Takes in a block: each value that is new in its group is counted in the group's tally, at once or when the tallies
     /// are sent.
-    pub fn process(&mut self, block: DistinctBlock) -> Result<()> {
+    pub fn process(&mut self, block: DistinctBlock, may_write: bool) -> Result<()> {
         let size = block.size();
-        if self.waiting.push(block, size) || self.complete { self.settle() } else { Ok(()) }
+        if self.waiting.push(block, size) || self.complete { self.settle(may_write) } else { Ok(()) }
     }
 
-    /// Works on what waits.
-    pub fn settle(&mut self) -> Result<()> {
+    /// Works on what waits. Unless it `may_write`, which is so from a barrier to the checkpoint of the store, it may hold more
+    /// containers than it has room for.
+    pub fn settle(&mut self, may_write: bool) -> Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
@@ -157,19 +161,35 @@ impl DistinctOwner {
             first += ids.len();
             targets.extend(block.pairs.iter().map(|&(group, value)| {
                 let (key_group, id) = ids[value as usize];
-                Target { container: container_key(groups[group as usize], key_group, id), bit: id as u16 }
+                Target { container: container_key(groups[group as usize], key_group, id), bit: id as u16, slice: 0 }
             }));
         }
-        if !self.complete {
-            self.load_containers(&targets)?;
+        if self.complete {
+            self.count(&targets);
+            return Ok(());
         }
-        self.count(&targets);
+        let missing = self.missing(&mut targets);
+        for run in targets.chunk_by(|a, b| a.slice == b.slice) {
+            if let Some(slice) = run[0].slice.checked_sub(1).and_then(|slice| missing.chunks(SLICE).nth(slice as usize)) {
+                if may_write && self.container_memory > self.room.cache {
+                    self.flush_containers()?;
+                    self.forget_containers();
+                }
+                self.load_containers(slice)?;
+            }
+            self.count(run);
+        }
         Ok(())
+    }
+
+    fn forget_containers(&mut self) {
+        self.containers = HashMap::new();
+        self.container_memory = 0;
     }
 
     /// Sets bits, and counts those that are new in the tallies of their groups.
     fn count(&mut self, targets: &[Target]) {
-        for &Target { container: key, bit } in targets {
+        for &Target { container: key, bit, .. } in targets {
             let entry = self.containers.entry(key).or_insert_with(|| Entry { container: Container::default(), dirty: false });
             let before = entry.container.memory();
             if !entry.container.insert(bit) {
@@ -217,12 +237,13 @@ impl DistinctOwner {
             };
             ids.push((group, id));
         }
-        wanted.sort_unstable_by(|a, b| (a.group, a.value).cmp(&(b.group, b.value)));
+        let keys: Vec<_> = wanted.iter().map(|wanted| (wanted.group, wanted.value)).collect();
+        let wanted: Vec<&Wanted<'_>> = key_order(&keys).iter().map(|&index| &wanted[index as usize]).collect();
         wanted.iter().try_for_each(|wanted| self.load_counter(wanted.group))?;
         let (store, family) = (self.store.clone(), self.family.clone());
         let mut dictionary = self.dictionary();
-        let key_of = |wanted: &Wanted<'_>| value_key(wanted.group, wanted.value);
-        read_in_order(&*store, &family, &wanted, key_of, |&Wanted { group, value, hash, place }, stored| {
+        let key_of = |wanted: &&Wanted<'_>, out: &mut Vec<u8>| value_key(out, wanted.group, wanted.value);
+        read_in_order(&*store, &family, &wanted, key_of, |&&Wanted { group, value, hash, place }, stored| {
             ids[place].1 = match stored {
                 Some(id) => dictionary.note(hash, value, decode_id(id)?),
                 None => dictionary.add(group, hash, value)?,
@@ -245,23 +266,39 @@ impl DistinctOwner {
     /// Caches the next id of a key group.
     fn load_counter(&mut self, group: KeyGroup) -> Result<()> {
         if !self.next_ids.contains_key(&group.0) {
-            let stored = self.store.multi_get(&self.family, &[counter_key(group)])?;
-            let next = stored.first().and_then(Option::as_deref).map_or(Ok(0), decode_id)?;
-            self.next_ids.insert(group.0, next);
+            let mut key = Keys::default();
+            key.push(|out| counter_key(out, group));
+            self.store.multi_get(&self.family, &key, &mut |_, stored| {
+                self.next_ids.insert(group.0, stored.map_or(Ok(0), decode_id)?);
+                Ok(())
+            })?;
         }
         Ok(())
     }
 
-    fn load_containers(&mut self, targets: &[Target]) -> Result<()> {
+    /// The containers of targets that are not in memory, in the order in which the store has them. The targets are ordered
+    /// by the slice of it that they need.
+    fn missing(&self, targets: &mut [Target]) -> Vec<u64> {
         let mut missing: Vec<u64> =
             targets.iter().map(|target| target.container).filter(|key| !self.containers.contains_key(key)).collect();
         missing.sort_unstable();
         missing.dedup();
         let parts = |key: u64| (key >> 16 & 0xffff, self.groups.key((key >> 32) as u32), key & 0xffff);
         missing.sort_unstable_by(|a, b| parts(*a).cmp(&parts(*b)));
+        let slices: HashMap<u64, u32> = missing.iter().enumerate().map(|(i, key)| (*key, (i / SLICE) as u32 + 1)).collect();
+        if !slices.is_empty() {
+            for target in &mut *targets {
+                target.slice = slices.get(&target.container).copied().unwrap_or(0);
+            }
+            targets.sort_unstable_by_key(|target| target.slice);
+        }
+        missing
+    }
+
+    fn load_containers(&mut self, missing: &[u64]) -> Result<()> {
         let mut found = Vec::new();
-        let key_of = |key: &u64| self.stored_container_key(*key);
-        read_in_order(&*self.store, &self.family, &missing, key_of, |key, stored| {
+        let key_of = |key: &u64, out: &mut Vec<u8>| self.stored_container_key(out, *key);
+        read_in_order(&*self.store, &self.family, missing, key_of, |key, stored| {
             if let Some(bytes) = stored {
                 found.push((*key, Container::decode(bytes)?));
             }
@@ -274,18 +311,16 @@ impl DistinctOwner {
         Ok(())
     }
 
-    fn stored_container_key(&self, key: u64) -> Vec<u8> {
-        let group = self.groups.key((key >> 32) as u32);
-        let mut out = state_key(KeyGroup((key >> 16) as u16), group.len() + 3);
+    fn stored_container_key(&self, out: &mut Vec<u8>, key: u64) {
+        begin_state_key(out, KeyGroup((key >> 16) as u16));
         out.push(b'p');
-        out.extend_from_slice(group);
+        out.extend_from_slice(self.groups.key((key >> 32) as u32));
         out.extend_from_slice(&(key as u16).to_be_bytes());
-        out
     }
 
     /// Sends the tallies of what was new since the last call: `emit(worker, block)`. Nothing waits any more then.
     pub fn flush_tallies(&mut self, workers: usize, emit: &mut dyn FnMut(usize, TallyBlock)) -> Result<()> {
-        self.settle()?;
+        self.settle(true)?;
         let new = || TallyBlock { pipeline: self.pipeline, call: self.call, ..TallyBlock::default() };
         let mut blocks: Vec<TallyBlock> = (0..workers).map(|_| new()).collect();
         for group in self.tallied.drain(..) {
@@ -306,33 +341,45 @@ impl DistinctOwner {
     }
 
     fn flush_values(&mut self) -> Result<()> {
-        let mut changes: Vec<Write> = Vec::with_capacity(self.new_values.len());
-        let mut counters: Vec<u16> = Vec::new();
-        for slot in self.new_values.drain(..) {
-            let group = key_group(self.values.hash(slot));
-            counters.push(group.0);
-            let id = self.ids[slot as usize].to_le_bytes().to_vec();
-            changes.push((value_key(group, self.values.key(slot)), Some(id)));
+        if self.new_values.is_empty() {
+            return Ok(());
         }
-        counters.sort_unstable();
-        counters.dedup();
-        for group in counters {
-            let next = self.next_ids.get(&group).copied().unwrap_or(0);
-            changes.push((counter_key(KeyGroup(group)), Some(next.to_le_bytes().to_vec())));
+        let key = |&slot: &u32| (key_group(self.values.hash(slot)), self.values.key(slot));
+        let keys: Vec<_> = self.new_values.iter().map(key).collect();
+        let (mut changes, mut counted) = (Changes::default(), None);
+        let count = |group: KeyGroup, changes: &mut Changes| {
+            let next = self.next_ids.get(&group.0).copied().unwrap_or(0);
+            changes.put(|out| counter_key(out, group), |out| out.extend_from_slice(&next.to_le_bytes()));
+        };
+        for place in key_order(&keys) {
+            let (slot, (group, value)) = (self.new_values[place as usize], keys[place as usize]);
+            // After the values of its key group, as the store has it: 'd' < 'n'.
+            if let Some(before) = counted.replace(group).filter(|before| *before != group) {
+                count(before, &mut changes);
+            }
+            let id = self.ids[slot as usize].to_le_bytes();
+            changes.put(|out| value_key(out, group, value), |out| out.extend_from_slice(&id));
         }
-        if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, changes) }
+        if let Some(last) = counted {
+            count(last, &mut changes);
+        }
+        self.new_values.clear();
+        self.store.write(&self.family, &changes)
     }
 
     fn flush_containers(&mut self) -> Result<()> {
-        let mut changes: Vec<Write> = Vec::with_capacity(self.dirty.len());
-        for key in std::mem::take(&mut self.dirty) {
-            let stored = self.stored_container_key(key);
-            if let Some(entry) = self.containers.get_mut(&key) {
-                entry.dirty = false;
-                changes.push((stored, Some(entry.container.encode())));
+        let mut changes = Changes::default();
+        for key in &self.dirty {
+            if let Some(entry) = self.containers.get(key) {
+                changes.put(|out| self.stored_container_key(out, *key), |out| entry.container.encode(out));
             }
         }
-        if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, changes) }
+        for key in self.dirty.drain(..) {
+            if let Some(entry) = self.containers.get_mut(&key) {
+                entry.dirty = false;
+            }
+        }
+        if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, &changes) }
     }
 
     /// Leaves less for the next barrier: writes new values, and containers only if they are many, for one that is written now
@@ -349,8 +396,7 @@ impl DistinctOwner {
         if groups {
             self.groups.clear();
             self.tallies.clear();
-            self.containers = HashMap::new();
-            self.container_memory = 0;
+            self.forget_containers();
         }
         if evict {
             if self.complete {
@@ -358,7 +404,7 @@ impl DistinctOwner {
                 (0..self.values.len()).for_each(|slot| seen.insert(self.values.hash(slot as u32)));
                 self.seen = Some(seen);
             }
-            self.seen.take_if(|seen| seen.memory() > self.seen_limit);
+            self.seen.take_if(|seen| seen.memory() > self.room.waiting);
             self.values.clear();
             self.ids = Vec::new();
             self.complete = false;
@@ -385,17 +431,15 @@ impl DistinctOwner {
     }
 }
 
-fn value_key(group: KeyGroup, value: &[u8]) -> Vec<u8> {
-    let mut key = state_key(group, value.len() + 1);
-    key.push(b'd');
-    key.extend_from_slice(value);
-    key
+fn value_key(out: &mut Vec<u8>, group: KeyGroup, value: &[u8]) {
+    begin_state_key(out, group);
+    out.push(b'd');
+    out.extend_from_slice(value);
 }
 
-fn counter_key(group: KeyGroup) -> Vec<u8> {
-    let mut key = state_key(group, 1);
-    key.push(b'n');
-    key
+fn counter_key(out: &mut Vec<u8>, group: KeyGroup) {
+    begin_state_key(out, group);
+    out.push(b'n');
 }
 
 fn decode_id(bytes: &[u8]) -> Result<u32> {

@@ -50,14 +50,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     /// However little is in memory, each value is counted once in each group.
     #[test]
-    fn each_value_is_counted_once(steps in steps(), waiting in prop_oneof![Just(0usize), Just(1 << 10), Just(1 << 20)]) {
+    fn each_value_is_counted_once(
+        steps in steps(),
+        waiting in prop_oneof![Just(0usize), Just(1 << 10), Just(1 << 20)],
+        cache in prop_oneof![Just(0usize), Just(1 << 10), Just(1 << 20)],
+        may_write in any::<bool>(),
+    ) {
         let store = Arc::new(MemoryStore::default());
-        let open = |fresh| DistinctOwner::new(0, 0, "d".into(), store.clone(), fresh, waiting);
+        let open = |fresh| DistinctOwner::new(0, 0, "d".into(), store.clone(), fresh, Room { cache, waiting });
         let (mut owner, mut tallies, mut model) = (open(true), BTreeMap::new(), BTreeSet::new());
         for step in steps {
             match step {
                 Step::Take(pairs) => {
-                    owner.process(block(&pairs)).unwrap();
+                    owner.process(block(&pairs), may_write).unwrap();
                     model.extend(pairs);
                 }
                 Step::Relieve { evict } => owner.relieve(evict, 1, &mut |_, block| add(&mut tallies, &block)).unwrap(),
@@ -80,17 +85,17 @@ proptest! {
 #[test]
 fn memory_is_given_back_and_what_was_seen_stays_known() {
     let store = Arc::new(MemoryStore::default());
-    let mut owner = DistinctOwner::new(0, 0, "d".into(), store, true, 1 << 20);
+    let mut owner = DistinctOwner::new(0, 0, "d".into(), store, true, Room { cache: 4 << 20, waiting: 1 << 20 });
     let pairs: Vec<BTreeSet<(u8, u16)>> = (0..60).map(|i| (i * 1000..(i + 1) * 1000).map(|v| (1, v)).collect()).collect();
     let mut total = BTreeMap::new();
     for pairs in &pairs {
-        owner.process(block(pairs)).unwrap();
+        owner.process(block(pairs), true).unwrap();
     }
     let before = owner.memory();
     owner.relieve(true, 1, &mut |_, block| add(&mut total, &block)).unwrap();
     assert!(owner.memory() * 8 < before, "{} of {before}", owner.memory());
     for pairs in &pairs {
-        owner.process(block(pairs)).unwrap();
+        owner.process(block(pairs), true).unwrap();
     }
     owner.flush_tallies(1, &mut |_, block| add(&mut total, &block)).unwrap();
     assert_eq!(total, BTreeMap::from([(1, 60_000)]));

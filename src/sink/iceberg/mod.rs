@@ -6,6 +6,8 @@ mod commit_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod key_index_tests;
+#[cfg(test)]
 mod maintenance_tests;
 #[cfg(test)]
 mod measure_tests;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::testing::*;
 use crate::sink::Change;
+use crate::table::IndexPolicy;
 use crate::table::catalog::Settings;
 use crate::table::expiry::Retention;
 use crate::table::maintenance::Policy;
@@ -57,6 +58,7 @@ fn run(steps: &Steps, settings: Settings, foreign_every: usize, merge_every: usi
         if begun.is_none() {
             begun = world.catalog.rewrite(table.name(), table.uuid(), &GO_ON).unwrap();
         }
+        world.catalog.build_key_index(table.name(), table.uuid(), &GO_ON).unwrap();
         let expected: Vec<Row> = model.iter().map(|(key, number)| (key.clone(), *number)).collect();
         assert_eq!(world.read("t"), expected, "after checkpoint {}", index + 1);
         assert_eq!(world.other().require(&name("t")).unwrap().row_count(), expected.len() as u64);
@@ -81,6 +83,7 @@ proptest! {
         foreign_every in 2_usize..20,
         merge_every in 1_usize..4,
         fan_in in 2_usize..4,
+        key_index in prop_oneof![Just(IndexPolicy { rows: 0, rows_a_key: 0 }), Just(IndexPolicy { rows: 4, rows_a_key: 2 })],
         // Of a table without another writer all but the newest snapshots may go.
         forgets_after in proptest::option::of(0_u64..40),
     ) {
@@ -90,7 +93,8 @@ proptest! {
         let compaction = Policy { smallest: 1500, fan_in, ..Policy::default() };
         let orphan_grace = Duration::ZERO;
         let settings = Settings {
-            rewrite_below, merge_deletes_at, merge_manifests_above, retention, compaction, orphan_grace, ..Settings::default()
+            rewrite_below, merge_deletes_at, merge_manifests_above, retention, compaction, orphan_grace, key_index,
+            ..Settings::default()
         };
         run(&steps, settings, foreign_every, merge_every);
     }

@@ -1,8 +1,8 @@
 //! What the tests of the sink share: a real SQLite catalog and real files in a directory of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
@@ -18,7 +18,9 @@ use crate::table::commit::marker_summary;
 use crate::table::live;
 use crate::table::maintenance::Reach;
 use crate::table::scan::Scan;
-use crate::table::{Catalog, CommitKind, CommitOutcome, CreateTable, Fence, SnapshotRef, Table, TableCommit, TableName};
+use crate::table::{
+    Catalog, CommitKind, CommitOutcome, CreateTable, Fence, KeyStore, SnapshotRef, Table, TableCommit, TableName,
+};
 use crate::time;
 
 pub(super) const VERSION: &str = "version-1";
@@ -61,7 +63,8 @@ pub(super) fn schema() -> Schema {
 impl World {
     pub(super) fn new(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let world = Self { catalog: open(directory.path()).with_settings(settings), directory };
+        let catalog = open(directory.path()).with_settings(settings).with_key_stores(Arc::new(|_| Ok(Box::<Keys>::default())));
+        let world = Self { catalog, directory };
         world.catalog.claim_owner(VERSION, 1).unwrap();
         world
     }
@@ -165,6 +168,29 @@ pub(super) fn foreign_commit(catalog: &Catalog, table: &str, checkpoint: u64, ro
 /// The rows of a table.
 pub(super) fn scan(catalog: &Catalog, table: &str, snapshot: Option<i64>) -> Scan {
     Scan::plan(catalog.manifests(), &catalog.require(&name(table)).unwrap(), snapshot).unwrap()
+}
+
+/// A store of keys in memory.
+#[derive(Default)]
+struct Keys(Mutex<BTreeMap<Vec<u8>, u64>>);
+
+impl KeyStore for Keys {
+    fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<u64>>> {
+        assert!(keys.is_sorted());
+        let held = self.0.lock().unwrap();
+        Ok(keys.iter().map(|key| held.get(*key).copied()).collect())
+    }
+
+    fn set(&self, changes: &mut dyn Iterator<Item = (&[u8], Option<u64>)>) -> Result<()> {
+        let mut held = self.0.lock().unwrap();
+        for (key, value) in changes {
+            match value {
+                Some(value) => held.insert(key.to_vec(), value),
+                None => held.remove(key),
+            };
+        }
+        Ok(())
+    }
 }
 
 /// Nobody asks a merge to stop.

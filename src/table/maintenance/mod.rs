@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 pub use choose::Policy;
 pub use cleanup::Reach;
+pub(in crate::table) use rewrite::Input;
 pub use rewrite::Rewritten;
 
 use super::catalog::{Catalog, Table};
@@ -83,6 +84,7 @@ impl Catalog {
             match self.attempt_to_place(rewritten, fence, &mut created) {
                 Ok(Attempt::Done(built)) => {
                     failpoint::hit("C2");
+                    self.repoint(&built.table, rewritten, stop);
                     let (files, snapshot_id) = (rewritten.inputs(), built.snapshot_id);
                     return Ok(Some(Compacted { files, snapshot_id, forgotten: built.forgotten }));
                 }
@@ -137,6 +139,7 @@ impl Catalog {
         match self.publish(&[base.swap_for(&built.table)], fence)? {
             Swapped::Done => {
                 self.adopt(&built);
+                self.indexes.follow_merge(&base, built.snapshot_id, rewritten);
                 Ok(Attempt::Done(Box::new(built)))
             }
             Swapped::Lost(_) => Ok(Attempt::Lost),

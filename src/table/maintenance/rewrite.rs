@@ -31,9 +31,9 @@ pub struct Rewritten {
 }
 
 /// A file that was read.
-#[derive(Debug)]
-struct Input {
-    path: String,
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub(in crate::table) path: String,
     /// The rows that were deleted then.
     deleted: RoaringTreemap,
     /// Where its rows begin in the new file.
@@ -42,7 +42,7 @@ struct Input {
 
 impl Input {
     /// Where a row that was live then is in the new file.
-    fn place(&self, row: u64) -> u64 {
+    pub(in crate::table) fn place(&self, row: u64) -> u64 {
         self.first + row - self.deleted.rank(row)
     }
 }
@@ -51,6 +51,16 @@ impl Rewritten {
     /// How many files it takes the place of.
     pub fn inputs(&self) -> usize {
         self.inputs.len()
+    }
+
+    /// The files.
+    pub(in crate::table) fn files(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// The file that takes their place.
+    pub(in crate::table) fn output(&self) -> Option<&str> {
+        self.output.as_ref().map(DataFile::file_path)
     }
 
     /// Removes what was written.
