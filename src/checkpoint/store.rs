@@ -16,12 +16,15 @@ use super::gc::Kept;
 use super::manifest::{Manifest, Sealed};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
+use crate::protocol::door::{Act, Door};
 use crate::protocol::failpoint;
+use crate::state::StateStore;
 
 /// The directory of one version.
 #[derive(Clone, Debug)]
 pub struct VersionDir {
     root: PathBuf,
+    door: Door,
 }
 
 /// The lock on a version; let go when dropped, or when the process dies.
@@ -33,7 +36,12 @@ pub struct VersionLock {
 impl VersionDir {
     /// The directory of `version` under the checkpoints' directory.
     pub fn new(checkpoints: &Path, version: &str) -> Self {
-        Self { root: checkpoints.join(version) }
+        Self { root: checkpoints.join(version), door: Door::default() }
+    }
+
+    /// The same directory behind a door.
+    pub fn behind(self, door: Door) -> Self {
+        Self { door, ..self }
     }
 
     /// Makes the directories.
@@ -61,7 +69,7 @@ impl VersionDir {
     }
 
     /// The name of a checkpoint's state, relative to the version's directory.
-    pub fn state_name(checkpoint: Epoch, owner: u64) -> String {
+    fn state_name(checkpoint: Epoch, owner: u64) -> String {
         format!("state/{checkpoint}-{owner}")
     }
 
@@ -69,6 +77,10 @@ impl VersionDir {
     ///
     /// Errors: `Conflict` if another process holds it, with what that process wrote about itself.
     pub fn lock(&self) -> Result<VersionLock> {
+        self.door.pass(Act::Lock, || self.take_lock())
+    }
+
+    fn take_lock(&self) -> Result<VersionLock> {
         let path = self.root.join("lock");
         let mut options = File::options();
         let mut file =
@@ -94,6 +106,10 @@ impl VersionDir {
     ///
     /// Errors: `Conflict` if another process published that number.
     pub fn publish(&self, manifest: &Manifest) -> Result<String> {
+        self.door.pass(Act::Publish, || self.put_if_absent(manifest))
+    }
+
+    fn put_if_absent(&self, manifest: &Manifest) -> Result<String> {
         let (bytes, hash) = manifest.encode()?;
         let target = self.manifest_path(manifest.checkpoint);
         let dir = self.root.join("manifests");
@@ -118,7 +134,7 @@ impl VersionDir {
     /// Reads a manifest.
     pub fn read(&self, checkpoint: Epoch) -> Result<Sealed> {
         let path = self.manifest_path(checkpoint);
-        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let bytes = self.door.pass(Act::Look, || std::fs::read(&path).map_err(|e| Error::io("read", &path, e)))?;
         Manifest::decode(&bytes).map_err(|e| e.with("file", path.display()))
     }
 
@@ -126,7 +142,7 @@ impl VersionDir {
     pub fn list(&self) -> Result<Vec<Epoch>> {
         let dir = self.root.join("manifests");
         let mut numbers = Vec::new();
-        for name in file_names(&dir)? {
+        for name in self.door.pass(Act::Look, || file_names(&dir))? {
             if let Some(number) = name.strip_suffix(".manifest").and_then(|number| number.parse().ok()) {
                 numbers.push(Epoch(number));
             }
@@ -143,12 +159,29 @@ impl VersionDir {
 
     /// Removes a manifest. First the manifest, then what only it named.
     pub fn remove(&self, checkpoint: Epoch) -> Result<()> {
-        remove_file(&self.manifest_path(checkpoint))?;
-        sync_directory(&self.root.join("manifests"))
+        self.door.pass(Act::Forget, || {
+            remove_file(&self.manifest_path(checkpoint))?;
+            sync_directory(&self.root.join("manifests"))
+        })
+    }
+
+    /// Makes the checkpoint of the state for a manifest, durable; its name.
+    pub fn take_state(&self, store: &dyn StateStore, checkpoint: Epoch, owner: u64) -> Result<String> {
+        self.door.pass(Act::State, || {
+            let name = Self::state_name(checkpoint, owner);
+            store.checkpoint(&self.root.join(&name))?;
+            failpoint::hit("K3");
+            sync_directory(&self.root.join("state"))?;
+            Ok(name)
+        })
     }
 
     /// Removes what a crash left behind: staged manifests, and state and records that no manifest names.
     pub fn remove_orphans(&self, kept: &Kept, owner: u64) -> Result<()> {
+        self.door.pass(Act::Clear, || self.clear(kept, owner))
+    }
+
+    fn clear(&self, kept: &Kept, owner: u64) -> Result<()> {
         let kept_states = kept.states();
         let manifests = self.root.join("manifests");
         for name in file_names(&manifests)?.iter().filter(|name| name.ends_with(".tmp")) {

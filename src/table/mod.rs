@@ -34,8 +34,6 @@ pub use catalog::{Catalog, CreateTable, Settings, Table};
 pub use commit::{CommitKind, CommitOutcome, Fence, TableCommit};
 pub use io::Io;
 pub use name::TableName;
-#[cfg(test)]
-pub(crate) use sql::Fault;
 
 use crate::error::{Error, ErrorKind};
 
