@@ -176,7 +176,8 @@ impl VersionDir {
         })
     }
 
-    /// Removes what a crash left behind: staged manifests, and state and records that no manifest names.
+    /// Removes what a crash left behind: staged manifests, and state and records that no manifest names. What a later owner
+    /// has made is none of that: this process may have been stopped here, and taken over.
     pub fn remove_orphans(&self, kept: &Kept, owner: u64) -> Result<()> {
         self.door.pass(Act::Clear, || self.clear(kept, owner))
     }
@@ -184,12 +185,12 @@ impl VersionDir {
     fn clear(&self, kept: &Kept, owner: u64) -> Result<()> {
         let kept_states = kept.states();
         let manifests = self.root.join("manifests");
-        for name in file_names(&manifests)?.iter().filter(|name| name.ends_with(".tmp")) {
+        for name in file_names(&manifests)?.iter().filter(|name| name.ends_with(".tmp") && !is_of_a_later(owner, name)) {
             remove_file(&manifests.join(name))?;
         }
         for name in file_names(&self.root.join("state"))? {
             let relative = format!("state/{name}");
-            if !kept_states.contains(&relative) {
+            if !kept_states.contains(&relative) && !is_of_a_later(owner, &name) {
                 remove_directory(&self.root.join(relative))?;
             }
         }
@@ -217,6 +218,12 @@ impl VersionDir {
         }
         Ok(())
     }
+}
+
+/// Whether a staged manifest (`12.3.tmp`) or a state (`12-3`, also half made) is of a later owner.
+fn is_of_a_later(owner: u64, name: &str) -> bool {
+    let other = name.trim_end_matches(".tmp").rsplit(['-', '.']).next().and_then(|other| other.parse::<u64>().ok());
+    other.is_some_and(|other| other > owner)
 }
 
 /// The error of a process that finds a successor.
@@ -264,5 +271,35 @@ pub fn remove_directory(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that was stopped in the middle of its recovery goes on after it was taken over.
+    #[test]
+    fn what_a_later_owner_has_made_is_not_cleared_away() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = VersionDir::new(root.path(), "v");
+        dir.create().unwrap();
+        for state in ["6-1", "7-2", "8-3", "10-4", "11-4.tmp", "5-2.tmp", "work/2", "work/3", "work/4"] {
+            let state = if state.starts_with("work") { state.to_owned() } else { format!("state/{state}") };
+            std::fs::create_dir(dir.root().join(state)).unwrap();
+        }
+        for staged in ["9.2.tmp", "11.4.tmp"] {
+            std::fs::write(dir.root().join("manifests").join(staged), "").unwrap();
+        }
+        let mut kept = Kept::default();
+        kept.add(Epoch(7), Some("state/7-2".to_owned()));
+        dir.remove_orphans(&kept, 3).unwrap();
+        let left = |folder: &str| {
+            let mut names = file_names(&dir.root().join(folder)).unwrap();
+            names.sort();
+            names
+        };
+        assert_eq!(left("state"), ["10-4", "11-4.tmp", "7-2"]);
+        assert_eq!((left("manifests"), left("work")), (vec!["11.4.tmp".to_owned()], vec!["3".to_owned(), "4".to_owned()]));
     }
 }

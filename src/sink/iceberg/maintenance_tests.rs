@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::testing::*;
 use crate::sink::Change;
+use crate::table::CreateTable;
 use crate::table::catalog::Settings;
 use crate::table::expiry::Retention;
 use crate::table::maintenance::Policy;
-use crate::table::{CreateTable, Fault};
 use crate::time;
 
 /// Each commit of an append table adds a file; merged, there are few, and no row is lost, doubled or moved out of order.
