@@ -9,7 +9,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::gc::Kept;
@@ -191,12 +191,12 @@ impl VersionDir {
         for name in file_names(&self.root.join("state"))? {
             let relative = format!("state/{name}");
             if !kept_states.contains(&relative) && !is_of_a_later(owner, &name) {
-                remove_directory(&self.root.join(relative))?;
+                remove_left_behind(&self.root.join(relative))?;
             }
         }
         for name in file_names(&self.root.join("work"))? {
             if name.parse::<u64>().is_ok_and(|other| other < owner) {
-                remove_directory(&self.root.join("work").join(name))?;
+                remove_left_behind(&self.root.join("work").join(name))?;
             }
         }
         self.remove_unsent(kept, owner)
@@ -266,6 +266,15 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a directory of an earlier owner. One that was taken over while it runs may still write there: what it writes is for
+/// nobody, and the rest goes with the next process.
+fn remove_left_behind(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a directory and what is in it; one that is gone already is fine.
 pub fn remove_directory(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
@@ -301,5 +310,27 @@ mod tests {
         };
         assert_eq!(left("state"), ["10-4", "11-4.tmp", "7-2"]);
         assert_eq!((left("manifests"), left("work")), (vec!["11.4.tmp".to_owned()], vec!["3".to_owned(), "4".to_owned()]));
+    }
+
+    /// A process that was taken over while it runs writes into its directory as long as it lives.
+    #[test]
+    fn an_owner_that_still_writes_is_in_nobodys_way() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = VersionDir::new(root.path(), "v");
+        dir.create().unwrap();
+        let (work, over) = (dir.work(2), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                    let _ = std::fs::create_dir(&work);
+                    (0..50).for_each(|file| drop(std::fs::write(work.join(file.to_string()), "")));
+                }
+            });
+            let cleared: Vec<_> = (0..300).map(|_| dir.remove_orphans(&Kept::default(), 3)).collect();
+            over.store(true, std::sync::atomic::Ordering::SeqCst);
+            cleared.into_iter().for_each(|outcome| outcome.unwrap());
+        });
+        dir.remove_orphans(&Kept::default(), 3).unwrap();
+        assert!(!work.exists());
     }
 }
