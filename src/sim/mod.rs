@@ -88,13 +88,13 @@ fn seeds() {
         })
     };
     if number("KAPPA_SIM_SEED").is_some() {
-        ran.iter().for_each(|(_, ran)| println!("{}", ran.story));
+        ran.iter().for_each(|(_, ran)| eprintln!("{}", ran.story));
     }
     let lives: usize = ran.iter().map(|(_, ran)| ran.lives).sum();
-    println!("{} seeds, {lives} lives in {:.0?}; faults that were met:", ran.len(), began.elapsed());
+    eprintln!("{} seeds, {lives} lives in {:.0?}; faults that were met:", ran.len(), began.elapsed());
     let mut met = BTreeMap::new();
     ran.iter().flat_map(|(_, ran)| &ran.met).for_each(|kind| *met.entry(kind).or_insert(0) += 1);
-    met.iter().for_each(|(kind, times)| println!("{times:6}  {kind}"));
+    met.iter().for_each(|(kind, times)| eprintln!("{times:6}  {kind}"));
 }
 
 #[test]
