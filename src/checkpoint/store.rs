@@ -326,7 +326,13 @@ mod tests {
                     (0..50).for_each(|file| drop(std::fs::write(work.join(file.to_string()), "")));
                 }
             });
-            let cleared: Vec<_> = (0..300).map(|_| dir.remove_orphans(&Kept::default(), 3)).collect();
+            let clear = || {
+                while !work.join("20").exists() {
+                    std::thread::yield_now();
+                }
+                dir.remove_orphans(&Kept::default(), 3)
+            };
+            let cleared: Vec<_> = (0..80).map(|_| clear()).collect();
             over.store(true, std::sync::atomic::Ordering::SeqCst);
             cleared.into_iter().for_each(|outcome| outcome.unwrap());
         });

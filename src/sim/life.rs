@@ -1,7 +1,7 @@
 //! One life: the engine, started as Python starts it, in a thread of its own, since even its start may freeze.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const ABORT: u8 = 2;
 pub struct Life {
     pub keeper: Arc<Keeper>,
     /// Whether the version is its own: its start has returned.
-    runs: Arc<std::sync::atomic::AtomicBool>,
+    runs: Arc<AtomicBool>,
     wish: Arc<AtomicU8>,
     thread: JoinHandle<Result<Report>>,
 }
@@ -70,7 +70,7 @@ fn live(
     fetch: Option<usize>,
     keeper: &Arc<Keeper>,
     wish: &AtomicU8,
-    runs: &std::sync::atomic::AtomicBool,
+    runs: &AtomicBool,
 ) -> Result<Report> {
     let mut prepared = prepare(plan, &options, settings)?.behind(Door::kept_by(keeper.clone()));
     for log in &mut prepared.sources {

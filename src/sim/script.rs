@@ -152,7 +152,6 @@ fn life_plan(random: &mut Random, job: &Job, mode: Mode, slices: Vec<Vec<i64>>) 
         ..options(job, mode, 1 + random.below(3) as usize, random.pick(&[1, 1, 3, 20]))
     };
     let end = match random.below(6) {
-        0 => End::Abort,
         1 => End::Stop,
         2 | 3 => End::TakenOver { late: random.once_in(2) },
         // Whatever does not kill it: the faults of most lives do.
