@@ -8,7 +8,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup kafka wheel demo demo-kafka test test-rust test-python test-interpreters check format bench bench-kafka bench-state soak clean
+.PHONY: help setup kafka wheel demo demo-kafka sim test test-rust test-python test-interpreters check format bench bench-kafka bench-state soak clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ format: setup ## rustfmt and ruff, in place
 	$(VENV)/ruff format .
 	$(VENV)/ruff check --fix .
 	cargo fmt
+
+sim: setup ## a thousand seeds of the simulation; about 10 minutes
+	KAPPA_SIM_SEEDS=$${KAPPA_SIM_SEEDS:-1000} tools/cargo.sh test --release --test rust sim::seeds -- --nocapture
 
 soak: wheel kafka ## kills by the hundred, outages, failover, against real brokers; about 15 minutes
 	$(VENV)/python -m pytest -m soak -s

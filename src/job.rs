@@ -53,7 +53,11 @@ pub struct Run {
 
 /// Starts a job. What can be refused is refused before it returns.
 pub fn start(plan: JobPlan, options: RunOptions, settings: Settings) -> Result<Run> {
-    let prepared = prepare(plan, &options, &settings)?;
+    start_prepared(prepare(plan, &options, &settings)?, options)
+}
+
+/// Starts a job that is prepared.
+pub fn start_prepared(prepared: Prepared, options: RunOptions) -> Result<Run> {
     let version = prepared.open_version(&options)?;
     let control = Arc::new(Control::default());
     let (teller, events) = Teller::new();

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use super::committer::{Committer, Confirmed, News};
 use super::gc::Kept;
 use super::manifest::{Manifest, Mode, PartitionState, Sealed, SourceState, UNKNOWN_EPOCH};
-use super::store::{VersionDir, sync_directory, taken_over};
+use super::store::{VersionDir, taken_over};
 use crate::error::{Error, Result};
 use crate::message::{Epoch, Offset, Partition};
 use crate::protocol::checkpoint::{
@@ -326,7 +326,8 @@ impl Coordinator {
         run.unconfirmed.insert(flight.epoch, draft);
         self.kept.add(flight.epoch, state);
         self.last = Sealed { manifest, hash };
-        run.commits.send(self.last.clone()).map_err(|_| Error::internal("the committer is gone"))?;
+        // A committer that is gone has said why: that is heard next, and is the reason.
+        let _ = run.commits.send(self.last.clone());
         if flight.finishing {
             let goes_on = self.follow && !self.control.stop.load(SeqCst);
             self.observer.caught_up(goes_on);
@@ -359,11 +360,7 @@ impl Coordinator {
 
     fn checkpoint_state(&self, epoch: Epoch) -> Result<Option<String>> {
         let Some(store) = &self.store else { return Ok(None) };
-        let name = VersionDir::state_name(epoch, self.last.manifest.owner);
-        store.checkpoint(&self.dir.root().join(&name))?;
-        failpoint::hit("K3");
-        sync_directory(&self.dir.root().join("state"))?;
-        Ok(Some(name))
+        self.dir.take_state(store.as_ref(), epoch, self.last.manifest.owner).map(Some)
     }
 
     fn next_manifest(&self, flight: &InFlight, state: Option<String>) -> Result<Manifest> {

@@ -9,19 +9,22 @@
 //! ```
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::gc::Kept;
 use super::manifest::{Manifest, Sealed};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
+use crate::protocol::door::{Act, Door};
 use crate::protocol::failpoint;
+use crate::state::StateStore;
 
 /// The directory of one version.
 #[derive(Clone, Debug)]
 pub struct VersionDir {
     root: PathBuf,
+    door: Door,
 }
 
 /// The lock on a version; let go when dropped, or when the process dies.
@@ -33,7 +36,12 @@ pub struct VersionLock {
 impl VersionDir {
     /// The directory of `version` under the checkpoints' directory.
     pub fn new(checkpoints: &Path, version: &str) -> Self {
-        Self { root: checkpoints.join(version) }
+        Self { root: checkpoints.join(version), door: Door::default() }
+    }
+
+    /// The same directory behind a door.
+    pub fn behind(self, door: Door) -> Self {
+        Self { door, ..self }
     }
 
     /// Makes the directories.
@@ -61,7 +69,7 @@ impl VersionDir {
     }
 
     /// The name of a checkpoint's state, relative to the version's directory.
-    pub fn state_name(checkpoint: Epoch, owner: u64) -> String {
+    fn state_name(checkpoint: Epoch, owner: u64) -> String {
         format!("state/{checkpoint}-{owner}")
     }
 
@@ -69,6 +77,10 @@ impl VersionDir {
     ///
     /// Errors: `Conflict` if another process holds it, with what that process wrote about itself.
     pub fn lock(&self) -> Result<VersionLock> {
+        self.door.pass(Act::Lock, || self.take_lock())
+    }
+
+    fn take_lock(&self) -> Result<VersionLock> {
         let path = self.root.join("lock");
         let mut options = File::options();
         let mut file =
@@ -94,6 +106,10 @@ impl VersionDir {
     ///
     /// Errors: `Conflict` if another process published that number.
     pub fn publish(&self, manifest: &Manifest) -> Result<String> {
+        self.door.pass(Act::Publish, || self.put_if_absent(manifest))
+    }
+
+    fn put_if_absent(&self, manifest: &Manifest) -> Result<String> {
         let (bytes, hash) = manifest.encode()?;
         let target = self.manifest_path(manifest.checkpoint);
         let dir = self.root.join("manifests");
@@ -118,7 +134,7 @@ impl VersionDir {
     /// Reads a manifest.
     pub fn read(&self, checkpoint: Epoch) -> Result<Sealed> {
         let path = self.manifest_path(checkpoint);
-        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let bytes = self.door.pass(Act::Look, || std::fs::read(&path).map_err(|e| Error::io("read", &path, e)))?;
         Manifest::decode(&bytes).map_err(|e| e.with("file", path.display()))
     }
 
@@ -126,7 +142,7 @@ impl VersionDir {
     pub fn list(&self) -> Result<Vec<Epoch>> {
         let dir = self.root.join("manifests");
         let mut numbers = Vec::new();
-        for name in file_names(&dir)? {
+        for name in self.door.pass(Act::Look, || file_names(&dir))? {
             if let Some(number) = name.strip_suffix(".manifest").and_then(|number| number.parse().ok()) {
                 numbers.push(Epoch(number));
             }
@@ -143,26 +159,44 @@ impl VersionDir {
 
     /// Removes a manifest. First the manifest, then what only it named.
     pub fn remove(&self, checkpoint: Epoch) -> Result<()> {
-        remove_file(&self.manifest_path(checkpoint))?;
-        sync_directory(&self.root.join("manifests"))
+        self.door.pass(Act::Forget, || {
+            remove_file(&self.manifest_path(checkpoint))?;
+            sync_directory(&self.root.join("manifests"))
+        })
     }
 
-    /// Removes what a crash left behind: staged manifests, and state and records that no manifest names.
+    /// Makes the checkpoint of the state for a manifest, durable; its name.
+    pub fn take_state(&self, store: &dyn StateStore, checkpoint: Epoch, owner: u64) -> Result<String> {
+        self.door.pass(Act::State, || {
+            let name = Self::state_name(checkpoint, owner);
+            store.checkpoint(&self.root.join(&name))?;
+            failpoint::hit("K3");
+            sync_directory(&self.root.join("state"))?;
+            Ok(name)
+        })
+    }
+
+    /// Removes what a crash left behind: staged manifests, and state and records that no manifest names. What a later owner
+    /// has made is none of that: this process may have been stopped here, and taken over.
     pub fn remove_orphans(&self, kept: &Kept, owner: u64) -> Result<()> {
+        self.door.pass(Act::Clear, || self.clear(kept, owner))
+    }
+
+    fn clear(&self, kept: &Kept, owner: u64) -> Result<()> {
         let kept_states = kept.states();
         let manifests = self.root.join("manifests");
-        for name in file_names(&manifests)?.iter().filter(|name| name.ends_with(".tmp")) {
+        for name in file_names(&manifests)?.iter().filter(|name| name.ends_with(".tmp") && !is_of_a_later(owner, name)) {
             remove_file(&manifests.join(name))?;
         }
         for name in file_names(&self.root.join("state"))? {
             let relative = format!("state/{name}");
-            if !kept_states.contains(&relative) {
-                remove_directory(&self.root.join(relative))?;
+            if !kept_states.contains(&relative) && !is_of_a_later(owner, &name) {
+                remove_left_behind(&self.root.join(relative))?;
             }
         }
         for name in file_names(&self.root.join("work"))? {
             if name.parse::<u64>().is_ok_and(|other| other < owner) {
-                remove_directory(&self.root.join("work").join(name))?;
+                remove_left_behind(&self.root.join("work").join(name))?;
             }
         }
         self.remove_unsent(kept, owner)
@@ -184,6 +218,12 @@ impl VersionDir {
         }
         Ok(())
     }
+}
+
+/// Whether a staged manifest (`12.3.tmp`) or a state (`12-3`, also half made) is of a later owner.
+fn is_of_a_later(owner: u64, name: &str) -> bool {
+    let other = name.trim_end_matches(".tmp").rsplit(['-', '.']).next().and_then(|other| other.parse::<u64>().ok());
+    other.is_some_and(|other| other > owner)
 }
 
 /// The error of a process that finds a successor.
@@ -226,10 +266,77 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a directory of an earlier owner. One that was taken over while it runs may still write there: what it writes is for
+/// nobody, and the rest goes with the next process.
+fn remove_left_behind(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a directory and what is in it; one that is gone already is fine.
 pub fn remove_directory(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that was stopped in the middle of its recovery goes on after it was taken over.
+    #[test]
+    fn what_a_later_owner_has_made_is_not_cleared_away() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = VersionDir::new(root.path(), "v");
+        dir.create().unwrap();
+        for state in ["6-1", "7-2", "8-3", "10-4", "11-4.tmp", "5-2.tmp", "work/2", "work/3", "work/4"] {
+            let state = if state.starts_with("work") { state.to_owned() } else { format!("state/{state}") };
+            std::fs::create_dir(dir.root().join(state)).unwrap();
+        }
+        for staged in ["9.2.tmp", "11.4.tmp"] {
+            std::fs::write(dir.root().join("manifests").join(staged), "").unwrap();
+        }
+        let mut kept = Kept::default();
+        kept.add(Epoch(7), Some("state/7-2".to_owned()));
+        dir.remove_orphans(&kept, 3).unwrap();
+        let left = |folder: &str| {
+            let mut names = file_names(&dir.root().join(folder)).unwrap();
+            names.sort();
+            names
+        };
+        assert_eq!(left("state"), ["10-4", "11-4.tmp", "7-2"]);
+        assert_eq!((left("manifests"), left("work")), (vec!["11.4.tmp".to_owned()], vec!["3".to_owned(), "4".to_owned()]));
+    }
+
+    /// A process that was taken over while it runs writes into its directory as long as it lives.
+    #[test]
+    fn an_owner_that_still_writes_is_in_nobodys_way() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = VersionDir::new(root.path(), "v");
+        dir.create().unwrap();
+        let (work, over) = (dir.work(2), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                    let _ = std::fs::create_dir(&work);
+                    (0..50).for_each(|file| drop(std::fs::write(work.join(file.to_string()), "")));
+                }
+            });
+            let clear = || {
+                while !work.join("20").exists() {
+                    std::thread::yield_now();
+                }
+                dir.remove_orphans(&Kept::default(), 3)
+            };
+            let cleared: Vec<_> = (0..80).map(|_| clear()).collect();
+            over.store(true, std::sync::atomic::Ordering::SeqCst);
+            cleared.into_iter().for_each(|outcome| outcome.unwrap());
+        });
+        dir.remove_orphans(&Kept::default(), 3).unwrap();
+        assert!(!work.exists());
     }
 }

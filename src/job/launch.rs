@@ -232,7 +232,7 @@ fn pipelines(prepared: &Prepared, version: &OwnedVersion, context: &PipelineCont
     let mut pipelines = Vec::new();
     for (number, (spec, end)) in prepared.lowered.pipelines.iter().zip(&version.outputs).enumerate() {
         let writers = match end {
-            OutputEnd::Table(tables) => table_writers(&tables.0, tables.1.as_ref())?,
+            OutputEnd::Table(tables) => table_writers(prepared, &tables.0, tables.1.as_ref())?,
             OutputEnd::Topic(topic) => topic_writers(prepared, version, number, spec, topic)?,
         };
         let source = prepared.lowered.sources.get(spec.source).ok_or_else(|| Error::internal("an output without a source"))?;
@@ -241,12 +241,10 @@ fn pipelines(prepared: &Prepared, version: &OwnedVersion, context: &PipelineCont
     Ok(pipelines)
 }
 
-fn table_writers(rows: &Table, letters: Option<&Table>) -> Result<Writers> {
-    let dead_letters = match letters {
-        Some(table) => Some(Box::new(IcebergStaging::new(table)?) as Box<dyn StagingWriter>),
-        None => None,
-    };
-    Ok(Writers { rows: Box::new(IcebergStaging::new(rows)?), dead_letters })
+fn table_writers(prepared: &Prepared, rows: &Table, letters: Option<&Table>) -> Result<Writers> {
+    let writer =
+        |table| -> Result<Box<dyn StagingWriter>> { Ok(Box::new(IcebergStaging::new(table)?.behind(prepared.door.clone()))) };
+    Ok(Writers { rows: writer(rows)?, dead_letters: letters.map(writer).transpose()? })
 }
 
 /// Dead letters are in the table that another output of the source has.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::plan::fingerprint::fingerprint;
 use crate::plan::logical::{JobPlan, MetadataKind, Output};
 use crate::plan::lower::Lowered;
+use crate::protocol::door::Door;
 use crate::protocol::version::TOPIC_SCHEME;
 use crate::sink::dead_letter;
 use crate::sink::kafka::Topic;
@@ -61,6 +62,15 @@ pub struct Prepared {
     pub fingerprint: String,
     /// Where versions keep their progress.
     pub checkpoints: PathBuf,
+    /// Between the job and what outlives it.
+    pub(super) door: Door,
+}
+
+impl Prepared {
+    /// The same job behind a door. Sources are traits: whoever wants a door before them puts it there.
+    pub fn behind(self, door: Door) -> Self {
+        Self { catalog: self.catalog.behind(door.clone()), door, ..self }
+    }
 }
 
 /// Checks a plan and opens what it needs.
@@ -82,7 +92,7 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
         })
         .collect::<Result<_>>()?;
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
-    Ok(Prepared { plan, lowered, catalog, sources, targets, fingerprint, checkpoints })
+    Ok(Prepared { plan, lowered, catalog, sources, targets, fingerprint, checkpoints, door: Door::default() })
 }
 
 /// Tables are given to outputs that are there, and that go to none of the topics.

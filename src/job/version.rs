@@ -101,7 +101,7 @@ impl Prepared {
         let uuid: Uuid = version
             .parse()
             .map_err(|_| Error::corruption("version", format!("property {VERSION_PROPERTY} is {version:?}, not a version")))?;
-        Ok(VersionDir::new(&self.checkpoints, &uuid.to_string()))
+        Ok(VersionDir::new(&self.checkpoints, &uuid.to_string()).behind(self.door.clone()))
     }
 
     fn create(&self, options: &RunOptions, replaced: Option<&str>) -> Result<OwnedVersion> {
@@ -109,7 +109,7 @@ impl Prepared {
         // Whoever runs the old version must be gone before its directory is.
         let old_lock = old.as_ref().filter(|dir| dir.exists()).map(VersionDir::lock).transpose()?;
         let manifest = self.first_manifest(options)?;
-        let dir = VersionDir::new(&self.checkpoints, &manifest.version);
+        let dir = self.version_dir(&manifest.version)?;
         dir.create()?;
         let lock = dir.lock()?;
         let hash = dir.publish(&manifest)?;

@@ -1,7 +1,9 @@
-//! When it is safe: decisions as pure functions, and the named points at which tests crash the process.
+//! When it is safe: decisions as pure functions, the named points at which tests crash the process, and the doors in which a
+//! simulation stands.
 
 pub mod checkpoint;
 pub mod delivery;
+pub mod door;
 pub mod event_time;
 pub mod failpoint;
 pub mod progress;

@@ -20,10 +20,11 @@ use super::maintenance::Policy;
 use super::manifests::ManifestReader;
 use super::marker::Marker;
 use super::name::TableName;
-use super::sql::{Database, Swap, Swapped};
+use super::sql::{Database, OwnerRow, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::error::{Error, Result};
 use crate::plan::schema::Schema;
+use crate::protocol::door::{Act, Door};
 use crate::time;
 
 /// Limits of the commit. The defaults suit production; tests make them small.
@@ -70,6 +71,7 @@ pub struct Catalog {
     pub(super) database: Arc<Database>,
     pub(super) settings: Settings,
     pub(super) manifests: ManifestReader,
+    pub(super) door: Door,
     name: String,
     warehouse: String,
     /// The metadata last seen of each table, by its location: unchanged files are not parsed again.
@@ -130,6 +132,7 @@ impl Catalog {
             manifests,
             database,
             settings: Settings::default(),
+            door: Door::default(),
             name: name.to_owned(),
             warehouse,
             seen: Arc::default(),
@@ -144,6 +147,11 @@ impl Catalog {
         self
     }
 
+    /// The same catalog behind a door.
+    pub fn behind(self, door: Door) -> Self {
+        Self { door, ..self }
+    }
+
     /// The catalog's name in the database.
     pub fn name(&self) -> &str {
         &self.name
@@ -156,7 +164,8 @@ impl Catalog {
 
     /// The table of that name as it is now, or none.
     pub fn load(&self, name: &TableName) -> Result<Option<Table>> {
-        let Some(location) = self.io.run(self.database.location(name))? else { return Ok(None) };
+        let location = self.door.pass(Act::Find, || self.io.run(self.database.location(name)))?;
+        let Some(location) = location else { return Ok(None) };
         let seen = self.seen.lock().ok().and_then(|seen| seen.get(name).cloned());
         let metadata = match seen {
             Some((at, metadata)) if at == location => metadata,
@@ -191,7 +200,8 @@ impl Catalog {
     /// Creates a table: Iceberg v2, unpartitioned, without rows.
     pub fn create(&self, create: &CreateTable) -> Result<Table> {
         let table = self.stage(create)?;
-        if self.io.run(self.database.insert(&create.name, &table.metadata_location))? {
+        let insert = || self.io.run(self.database.insert(&create.name, &table.metadata_location));
+        if self.door.pass(Act::Create, insert)? {
             self.remember(&table);
             return Ok(table);
         }
@@ -206,7 +216,7 @@ impl Catalog {
         let tables = changes.iter().map(|(_, create)| self.stage(create)).collect::<Result<Vec<_>>>()?;
         let swap = |((old, _), new): (&(Table, &CreateTable), &Table)| old.swap_for(new);
         let swaps: Vec<Swap> = changes.iter().zip(&tables).map(swap).collect();
-        match self.io.run(self.database.swap(&swaps, None))? {
+        match self.swap(&swaps, None)? {
             Swapped::Done => {
                 tables.iter().for_each(|table| self.remember(table));
                 Ok(())
@@ -231,14 +241,8 @@ impl Catalog {
     /// conflict.
     pub fn claim_owner(&self, version: &str, owner: u64) -> Result<()> {
         let ours = sql_integer(owner)?;
-        let now = self.io.run(self.database.claim(version, ours))?;
+        let now = self.door.pass(Act::Claim, || self.io.run(self.database.claim(version, ours)))?;
         if now == ours { Ok(()) } else { Err(fenced(version, ours, Some(now))) }
-    }
-
-    /// Does something to the next commit.
-    #[cfg(test)]
-    pub(crate) fn inject(&self, fault: super::sql::Fault) {
-        self.database.fault.store(fault as u8, std::sync::atomic::Ordering::SeqCst);
     }
 
     /// Sets a table back to an earlier snapshot, as other tools do.
@@ -252,7 +256,7 @@ impl Catalog {
         let to = format!("{}/metadata/99999-{}.metadata.json", base.location(), time::new_uuid());
         write_metadata(&builder.build().unwrap().metadata, &to).unwrap();
         let swap = Swap { name: name.clone(), from: base.metadata_location, to };
-        assert!(matches!(self.io.run(self.database.swap(&[swap], None)).unwrap(), Swapped::Done));
+        assert!(matches!(self.swap(&[swap], None).unwrap(), Swapped::Done));
     }
 
     /// Writes the first metadata file of a table that no catalog names yet.
@@ -269,6 +273,12 @@ impl Catalog {
         write_metadata(&metadata, &metadata_location)?;
         files::sync_directory(&directory)?;
         Ok(Table { name: create.name.clone(), metadata: Arc::new(metadata), metadata_location })
+    }
+
+    /// Moves tables and the owner's row, or nothing. Where the catalog does not answer nobody knows which.
+    pub(super) fn swap(&self, swaps: &[Swap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
+        let passed = self.door.pass(Act::Swap, || Ok(self.io.run(self.database.swap(swaps, owner))));
+        passed.unwrap_or_else(|error| Ok(Swapped::Unknown(error)))
     }
 
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {

@@ -232,7 +232,7 @@ impl Catalog {
 
     /// Moves tables to what was built for them, if the version is still this owner's.
     pub(super) fn publish(&self, swaps: &[Swap], fence: &Fence) -> Result<Swapped> {
-        self.io.run(self.database.swap(swaps, Some(&fence.row()?)))
+        self.swap(swaps, Some(&fence.row()?))
     }
 
     /// Goes on from what the catalog has now.

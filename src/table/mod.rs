@@ -36,8 +36,6 @@ pub use commit::{CommitKind, CommitOutcome, Fence, TableCommit};
 pub use io::Io;
 pub use key_index::{IndexPolicy, KeyStore, OpenKeyStore};
 pub use name::TableName;
-#[cfg(test)]
-pub(crate) use sql::Fault;
 
 use crate::error::{Error, ErrorKind};
 

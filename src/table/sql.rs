@@ -73,19 +73,6 @@ pub(super) enum Swapped {
 pub(super) struct Database {
     connection: Mutex<SqliteConnection>,
     catalog: String,
-    #[cfg(test)]
-    pub(super) fault: std::sync::atomic::AtomicU8,
-}
-
-/// What a test does to the next commit.
-#[cfg(test)]
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
-    None,
-    /// It happens, and nobody hears of it.
-    ReplyLost,
-    /// It does not happen, and nobody hears of it.
-    RequestLost,
 }
 
 impl Database {
@@ -117,12 +104,7 @@ impl Database {
         if let Some(parent) = path.parent() {
             files::sync_directory(parent)?;
         }
-        Ok(Self {
-            connection: Mutex::new(connection),
-            catalog: catalog.to_owned(),
-            #[cfg(test)]
-            fault: std::sync::atomic::AtomicU8::default(),
-        })
+        Ok(Self { connection: Mutex::new(connection), catalog: catalog.to_owned() })
     }
 
     /// Where a table's metadata is.
@@ -210,18 +192,6 @@ impl Database {
                 transaction.rollback().await.map_err(failed)?;
                 return Ok(Swapped::Lost(swap.name.clone()));
             }
-        }
-        #[cfg(test)]
-        match self.fault.swap(Fault::None as u8, std::sync::atomic::Ordering::SeqCst) {
-            fault if fault == Fault::ReplyLost as u8 => {
-                transaction.commit().await.map_err(failed)?;
-                return Ok(Swapped::Unknown(Error::new(ErrorKind::Unavailable, "catalog", "reply lost")));
-            }
-            fault if fault == Fault::RequestLost as u8 => {
-                transaction.rollback().await.map_err(failed)?;
-                return Ok(Swapped::Unknown(Error::new(ErrorKind::Unavailable, "catalog", "request lost")));
-            }
-            _ => {}
         }
         match transaction.commit().await {
             Ok(()) => Ok(Swapped::Done),

@@ -2,14 +2,13 @@
 //! the position that they say (the prefix property), and in the end at the end of the log.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use kappa::checkpoint::manifest::Mode;
 use kappa::job::{Outcome, Run, RunOptions, start};
+use kappa::table::Settings;
 use kappa::table::expiry::Retention;
-use kappa::table::maintenance::{Policy, Reach};
-use kappa::table::{Fence, Settings};
+use kappa::table::maintenance::Policy;
 
 use crate::support::child;
 use crate::support::data::{Log, Random};
@@ -62,7 +61,7 @@ fn die_in_a_reprocess(point: &str) {
     child::run(&world, &job, &run, Some(point)).wait().assert_died_at(point);
     world.check(&log, &job, &Domain::whole(&log), point);
     reprocess_to_the_end(&world, &job, &log, 3);
-    assert_tidy(&world, point);
+    world.assert_tidy(point);
 }
 
 /// At a later hit, in a live run: each slice of the log makes at least one checkpoint.
@@ -91,25 +90,10 @@ fn die_in_a_live_run(point: &str, hit: u64, parallelism: usize) {
     world.check(&log, &job, &Domain::whole(&log), &armed);
     writer.append(&log, &log.ends());
     live_to_the_end(&world, &job, &log, 4 - parallelism);
-    assert_tidy(&world, &armed);
+    world.assert_tidy(&armed);
     // What a next process would remove as nobody's is.
-    sweep(&world);
+    world.sweep();
     world.check_end(&log, &job, &Domain::whole(&log), "swept");
-}
-
-/// Removes what no table names, as a process does that takes the version over.
-fn sweep(world: &World) {
-    let catalog = world.catalog().with_settings(Settings { orphan_grace: Duration::ZERO, ..Settings::default() });
-    let newest = world.newest_manifest();
-    let fence = Fence { version: newest.version, owner: newest.owner, checkpoint: newest.checkpoint.0, recovering: false };
-    let go_on = AtomicBool::new(false);
-    for name in catalog.list().unwrap() {
-        let table = catalog.require(&name).unwrap();
-        let began = kappa::time::new_ordered_uuid();
-        let sweep = || catalog.remove_orphans(&name, table.uuid(), &mut Reach::default(), began, &fence, &go_on).unwrap();
-        sweep();
-        assert_eq!(sweep(), 0);
-    }
 }
 
 /// Limits under which there is always something to merge and to remove.
@@ -118,24 +102,6 @@ fn eager(rewrite_below: u64) -> Settings {
     let compaction = Policy { smallest: 256, fan_in: 2, ..Policy::default() };
     let merge_deletes_at = 3;
     Settings { rewrite_below, merge_deletes_at, retention, compaction, ..Settings::default() }
-}
-
-/// Nothing of a crash stays behind in the version's directory but the two checkpoints that are kept.
-fn assert_tidy(world: &World, what: &str) {
-    let mut versions = world.versions();
-    world.check_chain();
-    // Sorted by creation: a version that died while it was created leaves an empty one behind.
-    versions.sort();
-    let dir = versions.pop().unwrap();
-    let names = |name: &str| -> Vec<String> {
-        std::fs::read_dir(dir.join(name)).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
-    };
-    let (manifests, states, work) = (names("manifests"), names("state"), names("work"));
-    let temporary = manifests.iter().chain(&states).filter(|name| name.contains("tmp")).count();
-    assert!(
-        manifests.len() <= 2 && states.len() <= 2 && work.len() <= 1 && temporary == 0,
-        "{what}: {manifests:?} {states:?} {work:?}"
-    );
 }
 
 macro_rules! points {
@@ -206,7 +172,7 @@ fn die_in_recovery(seed: u64, hits: [u64; 5]) {
         world.check(&log, &job, &whole, &armed);
     }
     reprocess_to_the_end(&world, &job, &log, 2);
-    assert_tidy(&world, "K21");
+    world.assert_tidy("K21");
 }
 
 #[test]
@@ -303,7 +269,7 @@ fn kills_at_any_moment() {
             world.check(&log, &job, &whole, &format!("kill {kills}, seed {seed}"));
         }
         reprocess_to_the_end(&world, &job, &log, 2);
-        assert_tidy(&world, &format!("seed {seed}"));
+        world.assert_tidy(&format!("seed {seed}"));
     }
 }
 

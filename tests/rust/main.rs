@@ -1,4 +1,4 @@
-//! The whole engine against an independent recomputation: properties, crashes of real processes, formats, tidiness.
+//! The whole engine against an independent recomputation: properties, a simulation, crashes of real processes, formats, tidiness.
 
 // A test that cannot go on panics, in helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -8,6 +8,8 @@ mod formats;
 mod kafka;
 mod properties;
 mod refusals;
+#[path = "../../src/sim/mod.rs"]
+mod sim;
 mod support;
 mod tidy;
 mod two_processes;

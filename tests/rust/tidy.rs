@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// From the top down; a module uses only those of lower rows, and not its peers.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
+    &["sim"],
     &["python"],
     &["lifecycle"],
     &["job", "query"],

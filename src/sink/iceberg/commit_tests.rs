@@ -407,15 +407,15 @@ fn files_that_cannot_hold_a_key_are_not_read() {
 
 #[test]
 fn an_unknown_outcome_is_looked_up() {
-    use crate::table::Fault;
+    use super::testing::Fault;
     for rewrite_below in [0, u64::MAX] {
         let world = World::rewriting_below(rewrite_below);
         let table = world.create("t", &["k"]);
         world.commit(&table, 1, vec![upsert(&[row("a", 1)])]);
-        world.catalog.inject(Fault::ReplyLost);
+        world.inject(Fault::ReplyLost);
         assert!(matches!(world.commit(&table, 2, vec![upsert(&[row("a", 2)])]), CommitOutcome::AlreadyCommitted { .. }));
         assert_eq!(world.read("t"), [row("a", 2)]);
-        world.catalog.inject(Fault::RequestLost);
+        world.inject(Fault::RequestLost);
         assert!(matches!(world.commit(&table, 3, vec![upsert(&[row("b", 3)])]), CommitOutcome::Committed { .. }));
         assert_eq!(world.read("t"), [row("a", 2), row("b", 3)]);
         assert_eq!(world.other().require(&name("t")).unwrap().metadata().snapshots().len(), 3);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::testing::*;
 use crate::sink::Change;
+use crate::table::CreateTable;
 use crate::table::catalog::Settings;
 use crate::table::expiry::Retention;
 use crate::table::maintenance::Policy;
-use crate::table::{CreateTable, Fault};
 use crate::time;
 
 /// Each commit of an append table adds a file; merged, there are few, and no row is lost, doubled or moved out of order.
@@ -81,12 +81,12 @@ fn a_merge_by_a_former_owner_is_refused_and_one_with_a_lost_reply_is_found() {
         world.commit(&table, checkpoint, vec![Change::Append(batch(&[row("a", checkpoint as i64)]))]);
     }
     let merge = || world.catalog.compact(table.name(), table.uuid(), &fence(2), &GO_ON);
-    world.catalog.inject(Fault::RequestLost);
+    world.inject(Fault::RequestLost);
     assert_eq!(merge().unwrap().unwrap().files, 2);
     for checkpoint in 3..=4 {
         world.commit(&table, checkpoint, vec![Change::Append(batch(&[row("a", checkpoint as i64)]))]);
     }
-    world.catalog.inject(Fault::ReplyLost);
+    world.inject(Fault::ReplyLost);
     assert!(merge().unwrap_err().is_retryable());
     assert_eq!(merge().unwrap(), None, "it was merged");
     assert_eq!(world.read("t").len(), 4);

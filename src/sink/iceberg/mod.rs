@@ -26,6 +26,7 @@ use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::message::Epoch;
+use crate::protocol::door::{Act, Door};
 use crate::protocol::failpoint;
 use crate::sink::{Change, StagedContent, StagedFile, StagingWriter};
 use crate::table::datafile::{self, FinishedFile, ParquetFile};
@@ -46,6 +47,7 @@ pub struct IcebergStaging {
     data: Option<ParquetFile>,
     keys: Option<ParquetFile>,
     closed: Vec<StagedFile>,
+    door: Door,
 }
 
 impl IcebergStaging {
@@ -70,6 +72,7 @@ impl IcebergStaging {
             data: None,
             keys: None,
             closed: Vec::new(),
+            door: Door::default(),
         })
     }
 
@@ -77,6 +80,11 @@ impl IcebergStaging {
     pub fn roll_at(mut self, bytes: usize) -> Self {
         self.roll_at = bytes;
         self
+    }
+
+    /// The same writer behind a door.
+    pub fn behind(self, door: Door) -> Self {
+        Self { door, ..self }
     }
 
     fn write_rows(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -104,6 +112,16 @@ impl IcebergStaging {
 
     fn new_url(&self, suffix: &str) -> String {
         format!("{}/data/{}{suffix}.parquet", self.location, time::new_ordered_uuid())
+    }
+
+    fn close(&mut self) -> Result<Vec<StagedFile>> {
+        self.close_data()?;
+        self.close_keys()?;
+        if !self.closed.is_empty() {
+            files::sync_directory(&files::path_of(&format!("{}/data", self.location))?)?;
+        }
+        failpoint::hit("K6");
+        Ok(std::mem::take(&mut self.closed))
     }
 
     fn close_data(&mut self) -> Result<()> {
@@ -163,12 +181,7 @@ impl StagingWriter for IcebergStaging {
     }
 
     fn prepare(&mut self, _epoch: Epoch) -> Result<Vec<StagedFile>> {
-        self.close_data()?;
-        self.close_keys()?;
-        if !self.closed.is_empty() {
-            files::sync_directory(&files::path_of(&format!("{}/data", self.location))?)?;
-        }
-        failpoint::hit("K6");
-        Ok(std::mem::take(&mut self.closed))
+        let door = self.door.clone();
+        door.pass(Act::Stage, || self.close())
     }
 }

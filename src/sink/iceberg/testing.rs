@@ -1,7 +1,7 @@
 //! What the tests of the sink share: a real SQLite catalog and real files in a directory of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -9,9 +9,10 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use uuid::Uuid;
 
 use super::IcebergStaging;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Epoch;
 use crate::plan::schema::{DataType, Field, Schema, TimeUnit};
+use crate::protocol::door::{Act, Door, Keeper};
 use crate::sink::{Change, StagedFile, StagingWriter};
 use crate::table::catalog::Settings;
 use crate::table::commit::marker_summary;
@@ -31,6 +32,38 @@ pub(super) type Row = (Option<String>, i64);
 pub(super) struct World {
     pub(super) directory: tempfile::TempDir,
     pub(super) catalog: Catalog,
+    faults: Arc<Faults>,
+}
+
+/// What becomes of the next commit.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Fault {
+    /// Nothing special.
+    None,
+    /// It happens, and nobody hears of it.
+    ReplyLost,
+    /// It does not happen, and nobody hears of it.
+    RequestLost,
+}
+
+/// Stands in the door of the catalog.
+struct Faults(AtomicU8);
+
+impl Faults {
+    fn meet(&self, act: Act, fault: Fault) -> Result<()> {
+        let met = act == Act::Swap && self.0.compare_exchange(fault as u8, Fault::None as u8, SeqCst, SeqCst).is_ok();
+        if met { Err(Error::new(ErrorKind::Unavailable, "catalog", "no answer")) } else { Ok(()) }
+    }
+}
+
+impl Keeper for Faults {
+    fn enter(&self, act: Act) -> Result<u64> {
+        self.meet(act, Fault::RequestLost).map(|()| 0)
+    }
+
+    fn leave(&self, act: Act, _: u64) -> Result<()> {
+        self.meet(act, Fault::ReplyLost)
+    }
 }
 
 pub(super) fn name(table: &str) -> TableName {
@@ -63,8 +96,10 @@ pub(super) fn schema() -> Schema {
 impl World {
     pub(super) fn new(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let catalog = open(directory.path()).with_settings(settings).with_key_stores(Arc::new(|_| Ok(Box::<Keys>::default())));
-        let world = Self { catalog, directory };
+        let faults = Arc::new(Faults(AtomicU8::new(Fault::None as u8)));
+        let catalog = open(directory.path()).with_settings(settings).behind(Door::kept_by(faults.clone()));
+        let catalog = catalog.with_key_stores(Arc::new(|_| Ok(Box::<Keys>::default())));
+        let world = Self { catalog, directory, faults };
         world.catalog.claim_owner(VERSION, 1).unwrap();
         world
     }
@@ -72,6 +107,11 @@ impl World {
     /// Upserts that rewrite below this many bytes.
     pub(super) fn rewriting_below(bytes: u64) -> Self {
         Self::new(Settings { rewrite_below: bytes, ..Settings::default() })
+    }
+
+    /// Does something to the next commit.
+    pub(super) fn inject(&self, fault: Fault) {
+        self.faults.0.store(fault as u8, SeqCst);
     }
 
     /// Another process' view of the same catalog.

@@ -3,9 +3,11 @@
 pub mod child;
 pub mod cluster;
 pub mod data;
+pub mod foreign;
 pub mod fsum;
 pub mod generate;
 pub mod jobs;
+pub mod leftovers;
 pub mod nested;
 pub mod oracle;
 pub mod world;

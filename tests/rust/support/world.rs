@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -25,6 +26,8 @@ pub struct World {
     pub settings: Settings,
     /// Where the log is a Kafka cluster: its address, the topic and its partitions.
     kafka: Option<(String, String, usize)>,
+    /// As somebody else sees it who asks again and again.
+    catalog: OnceLock<Catalog>,
 }
 
 /// The settings of a folder.
@@ -43,7 +46,7 @@ impl World {
     pub fn new(partitions: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings::resolve(&overrides(dir.path()), None).unwrap();
-        let world = Self { dir, settings, kafka: None };
+        let world = Self { dir, settings, kafka: None, catalog: OnceLock::new() };
         world.log().create_topic(TOPIC, partitions as i32, Retention::default()).unwrap();
         world
     }
@@ -62,7 +65,7 @@ impl World {
         cluster::create(address, &topic, partitions);
         let log = ("log.url".to_owned(), format!("kafka://{address}"));
         let settings = Settings::resolve(&overrides(dir.path()).into_iter().chain([log]).collect(), None).unwrap();
-        Self { dir, settings, kafka: Some((address.to_owned(), topic, partitions)) }
+        Self { dir, settings, kafka: Some((address.to_owned(), topic, partitions)), catalog: OnceLock::new() }
     }
 
     /// Writes to the topic of the Kafka cluster from its beginning.
@@ -90,7 +93,9 @@ impl World {
     }
 
     pub fn catalog(&self) -> Catalog {
-        Catalog::open(&self.settings.catalog_url, &self.settings.catalog_name, &self.settings.warehouse).unwrap()
+        let settings = &self.settings;
+        let open = || Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse).unwrap();
+        self.catalog.get_or_init(open).clone()
     }
 
     /// The rows of a table; none where there is no table, or nothing in it.
@@ -115,6 +120,12 @@ impl World {
     pub fn summary(&self, table: &str, key: &str) -> Option<String> {
         let table = self.catalog().load(&TableName::parse(table, "").unwrap()).unwrap()?;
         table.metadata().current_snapshot()?.summary().additional_properties.get(key).cloned()
+    }
+
+    /// A property of a table.
+    pub fn property(&self, table: &str, key: &str) -> Option<String> {
+        let table = self.catalog().load(&TableName::parse(table, "").unwrap()).unwrap()?;
+        table.metadata().properties().get(key).cloned()
     }
 
     /// By partition, the position that a table's newest snapshot says.
