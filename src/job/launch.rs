@@ -98,6 +98,7 @@ pub fn launch(
     let sources = prepared.sources.clone();
     let coordinator = Coordinator {
         dir: version.dir,
+        lock: version.lock,
         last: version.last,
         kept: version.kept,
         store,
@@ -150,7 +151,9 @@ fn open_state(version: &OwnedVersion, families: &[String], memory: usize) -> Res
     let work = version.dir.work(manifest.owner);
     crate::checkpoint::store::remove_directory(&work)?;
     match &manifest.state {
-        Some(state) => RocksStore::clone_checkpoint(&version.dir.root().join(state), &work)?,
+        Some(state) => {
+            RocksStore::clone_checkpoint(&version.dir.root().join(state), &work, manifest.state_checksum)?;
+        }
         None => std::fs::create_dir_all(&work).map_err(|e| Error::io("create", &work, e))?,
     }
     Ok(Some(Arc::new(RocksStore::open(&work, families, memory)?)))
