@@ -331,7 +331,8 @@ impl Coordinator {
         run.unconfirmed.insert(flight.epoch, draft);
         self.kept.add(flight.epoch, state);
         self.last = Sealed { manifest, hash };
-        run.commits.send(self.last.clone()).map_err(|_| Error::internal("the committer is gone"))?;
+        // A committer that is gone has said why, which is read next: its reason must not be lost in that it is gone.
+        let _ = run.commits.send(self.last.clone());
         if flight.finishing {
             let goes_on = self.follow && !self.control.stop.load(SeqCst);
             self.observer.caught_up(goes_on);

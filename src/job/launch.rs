@@ -72,8 +72,7 @@ pub fn launch(
     links.reverse();
     let bounds = source_bounds(prepared)?;
     let rate = options.max_bytes_per_second.map(|bytes| Arc::new(RateLimit::new(bytes)));
-    let mut commands = Vec::new();
-    let mut built = Vec::new();
+    let (mut commands, mut built) = (Vec::new(), Vec::new());
     for index in 0..workers {
         let (sender, receiver) = unbounded();
         commands.push(sender);
