@@ -56,7 +56,7 @@ format: setup ## rustfmt and ruff, in place
 sim: setup ## a thousand seeds of the simulation; about 10 minutes
 	KAPPA_SIM_SEEDS=$${KAPPA_SIM_SEEDS:-1000} tools/cargo.sh test --release --test rust sim::seeds -- --nocapture
 
-soak: wheel kafka ## kills by the hundred, outages, failover, against real brokers; about 15 minutes
+soak: wheel kafka ## kills by the thousand, outages, failover, random faults; about an hour (KAPPA_SOAK_KILLS, KAPPA_SOAK_SECONDS)
 	$(VENV)/python -m pytest -m soak -s
 
 bench: wheel ## a table of speeds, beside DuckDB and Polars

@@ -118,14 +118,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn supervise(
     prepared: &Prepared,
-    mut version: OwnedVersion,
+    version: OwnedVersion,
     options: &RunOptions,
     control: Arc<Control>,
     events: Teller,
 ) -> Result<Report> {
     let (began, began_ms) = (instant(), now_ms());
     // Held until everything has stopped.
-    let _lock = version.lock.take();
+    let _lock = version.lock.clone();
     let watched = Arc::new(WatchList::new(prepared, &version.last.manifest)?);
     let memory = Arc::new(Mutex::new(MemoryUse::default()));
     let observer = Box::new(Told {

@@ -35,4 +35,5 @@ pub mod protocol;
 pub mod config;
 pub mod error;
 pub mod message;
+pub mod process;
 pub mod time;

@@ -46,6 +46,9 @@ def fingerprint(plan: str) -> str:
 def start(plan: str, options: str, settings: Settings) -> Run:
     """Starts a job in threads of the engine."""
 
+def after_fork() -> None:
+    """To be called in a child that was forked: what its parent has locked ends with the parent."""
+
 def extents(settings: Settings, topic: str) -> list[tuple[int, int, int]]:
     """By partition of a topic of the settings' log: its number, where it begins and ends now."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import json
+import os
 import threading
 import weakref
 from collections import deque
@@ -175,6 +177,21 @@ class Run:
         self._status = replace(self._status, state="finished")
 
 
+_libc: ctypes.CDLL | None = None  # once a job has run
+
+
+def _in_child() -> None:
+    """After a fork: what the parent has locked ends with the parent. At its exit the child would wait for RocksDB's threads,
+    which it does not have, and crash; it leaves before that, with its status."""
+    _kappa.after_fork()
+    if _libc is not None and hasattr(_libc, "on_exit"):
+        _libc.on_exit(_libc._exit, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
 @atexit.register
 def _leave() -> None:  # a thread that still waits inside the engine while the interpreter goes away would crash it
     for run in list(_running):
@@ -185,7 +202,9 @@ def _leave() -> None:  # a thread that still waits inside the engine while the i
 
 def start(job: Job, *, config: Mapping[str, Any] | None, **arguments: Any) -> Run:
     """Starts a job with the arguments of `Job.run`."""
+    global _libc
     options = engine_options(job, **arguments)
+    _libc = _libc or ctypes.CDLL(None)
     return Run(_kappa.start(job.to_json(), json.dumps(options), resolve(config)))
 
 

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use super::committer::{Committer, Confirmed, News};
 use super::gc::Kept;
 use super::manifest::{Manifest, Mode, PartitionState, Sealed, SourceState, UNKNOWN_EPOCH};
-use super::store::{VersionDir, taken_over};
+use super::store::{VersionDir, VersionLock, taken_over};
 use crate::error::{Error, Result};
 use crate::message::{Epoch, Offset, Partition};
 use crate::protocol::checkpoint::{
@@ -85,6 +85,8 @@ pub enum Ending {
 pub struct Coordinator {
     /// The version's directory.
     pub dir: VersionDir,
+    /// The lock on it: taken as soon as it can be, by a process that took over from one that still has it.
+    pub lock: Arc<VersionLock>,
     /// The last manifest, and its hash.
     pub last: Sealed,
     /// What is kept on disk.
@@ -312,10 +314,13 @@ impl Coordinator {
         let state = self.checkpoint_state(flight.epoch)?;
         self.command_all(&Command::Taken(flight.epoch));
         let manifest = self.next_manifest(&flight, state.clone())?;
+        let state = state.map(|(name, _)| name);
         manifest.check_account()?;
         self.verify_sources()?;
         let hash = self.dir.publish(&manifest)?;
         failpoint::hit("K10");
+        // Without it the job goes on as before; the claim is what keeps others out.
+        let _ = self.lock.take_if_free();
         let rows_changed = manifest.outputs.iter().map(|output| output.rows_changed).sum();
         let stall = Duration::from_micros(flight.acks.iter().map(|ack| ack.stall_us).max().unwrap_or(0));
         let size = self.store.as_ref().map(|store| store.size()).unwrap_or_default();
@@ -358,18 +363,19 @@ impl Coordinator {
         }
     }
 
-    fn checkpoint_state(&self, epoch: Epoch) -> Result<Option<String>> {
+    /// The name of the state's checkpoint, and the checksum of what it lists its files in.
+    fn checkpoint_state(&self, epoch: Epoch) -> Result<Option<(String, u32)>> {
         let Some(store) = &self.store else { return Ok(None) };
         self.dir.take_state(store.as_ref(), epoch, self.last.manifest.owner).map(Some)
     }
 
-    fn next_manifest(&self, flight: &InFlight, state: Option<String>) -> Result<Manifest> {
+    fn next_manifest(&self, flight: &InFlight, state: Option<(String, u32)>) -> Result<Manifest> {
         let mut manifest = self.last.manifest.clone();
         manifest.checkpoint = flight.epoch;
         manifest.previous.clone_from(&self.last.hash);
         manifest.claim = false;
         manifest.created_ms = now_ms();
-        manifest.state = state;
+        (manifest.state, manifest.state_checksum) = state.unzip();
         if flight.finishing {
             manifest.finished = true;
             if self.follow {

@@ -22,6 +22,8 @@ pub const FORMAT: u32 = 1;
 /// The log does not tell, or nothing was read yet.
 pub const UNKNOWN_EPOCH: i32 = -1;
 const MAGIC: &str = "kappa-manifest";
+const RESTORE: &str = "restore the file from a copy, or move it away and run the same command again: the job goes on from the \
+    checkpoint before if no table or topic has this one yet, and is refused if one has; then --replace, or reprocess into a new one";
 
 /// How a version is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,9 @@ pub struct Manifest {
     pub checkpoint: Epoch,
     /// Rises with each process that takes the version over.
     pub owner: u64,
+    /// Who that is. For people; nothing depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
     /// The hash of the manifest before; empty for the first.
     pub previous: String,
     /// A manifest that only says who owns the version from here on: it repeats the one before.
@@ -88,8 +93,33 @@ pub struct Manifest {
     /// The directory of the state, relative to the version's; none before the first checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// CRC-32C of what that directory lists its files in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_checksum: Option<u32>,
     /// The outputs.
     pub outputs: Vec<OutputState>,
+}
+
+/// The process that owns a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process and its host.
+    pub process: String,
+    /// When it claimed the version, milliseconds since 1970 UTC.
+    pub since_ms: i64,
+}
+
+impl Holder {
+    /// This process, from now on.
+    pub fn this(now_ms: i64) -> Self {
+        Self { process: crate::process::describe(), since_ms: now_ms }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, since {}", self.process, crate::time::format_utc(self.since_ms))
+    }
 }
 
 /// A topic that a version reads.
@@ -255,7 +285,7 @@ impl Manifest {
 
     /// Reads a file's bytes. Anything that is not exactly what was written is an error.
     pub fn decode(file: &[u8]) -> Result<Sealed> {
-        let damaged = |what: &str| Error::corruption("manifest", format!("a manifest is damaged: {what}"));
+        let damaged = |what: &str| Error::corruption("manifest", format!("a manifest is damaged: {what}")).hint(RESTORE);
         let end = memchr::memchr(b'\n', file).ok_or_else(|| damaged("no header"))?;
         let (header, body) = (String::from_utf8_lossy(&file[..end]), &file[end + 1..]);
         let fields: Vec<&str> = header.split(' ').collect();

@@ -9,16 +9,19 @@
 //! ```
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::gc::Kept;
-use super::manifest::{Manifest, Sealed};
+use super::manifest::{Holder, Manifest, Sealed};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
+use crate::process::FileLock;
 use crate::protocol::door::{Act, Door};
 use crate::protocol::failpoint;
 use crate::state::StateStore;
+use crate::time::now_ms;
 
 /// The directory of one version.
 #[derive(Clone, Debug)]
@@ -27,10 +30,38 @@ pub struct VersionDir {
     door: Door,
 }
 
-/// The lock on a version; let go when dropped, or when the process dies.
+/// The lock on a version; let go when dropped, or when the process dies. Who takes a version over from a process that hangs
+/// does not have it until that one is gone.
 #[derive(Debug)]
 pub struct VersionLock {
-    _file: File,
+    path: PathBuf,
+    held: OnceLock<FileLock>,
+}
+
+impl VersionLock {
+    /// Takes the lock if nobody has it. What its holder has written about itself, if somebody has.
+    fn try_take(&self) -> Result<Result<(), String>> {
+        let path = &self.path;
+        let mut options = File::options();
+        let opened = options.read(true).write(true).create(true).truncate(false).open(path);
+        match FileLock::take(opened.map_err(|e| Error::io("open", path, e))?) {
+            Ok(lock) => {
+                lock.say(&format!("{}\n", Holder::this(now_ms()))).map_err(|e| Error::io("write", path, e))?;
+                let _ = self.held.set(lock);
+                Ok(Ok(()))
+            }
+            Err((mut file, _)) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                Ok(Err(holder.trim().to_owned()))
+            }
+        }
+    }
+
+    /// Takes the lock if this process does not have it yet and nobody else has.
+    pub fn take_if_free(&self) -> Result<()> {
+        if self.held.get().is_some() { Ok(()) } else { self.try_take().map(drop) }
+    }
 }
 
 impl VersionDir {
@@ -73,29 +104,28 @@ impl VersionDir {
         format!("state/{checkpoint}-{owner}")
     }
 
-    /// Takes the lock.
+    /// Takes the lock; with `take_over` goes ahead without it if another process holds it.
     ///
     /// Errors: `Conflict` if another process holds it, with what that process wrote about itself.
-    pub fn lock(&self) -> Result<VersionLock> {
-        self.door.pass(Act::Lock, || self.take_lock())
+    pub fn lock(&self, take_over: bool) -> Result<VersionLock> {
+        self.door.pass(Act::Lock, || self.take_lock(take_over))
     }
 
-    fn take_lock(&self) -> Result<VersionLock> {
-        let path = self.root.join("lock");
-        let mut options = File::options();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| Error::io("open", &path, e))?;
-        if file.try_lock().is_err() {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            return Err(Error::conflict("locked", format!("another process runs this version: {}", holder.trim()))
-                .with("lock", path.display())
-                .hint("stop it first; if it hangs (stopped, not dead), --take-over goes ahead without it"));
+    fn take_lock(&self, take_over: bool) -> Result<VersionLock> {
+        let lock = VersionLock { path: self.root.join("lock"), held: OnceLock::new() };
+        match lock.try_take()? {
+            Err(holder) if !take_over => Err(self.locked(holder)),
+            _ => Ok(lock),
         }
-        let text = format!("process {}, since {}\n", std::process::id(), crate::time::format_utc(crate::time::now_ms()));
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
-        written.map_err(|e| Error::io("write", &path, e))?;
-        Ok(VersionLock { _file: file })
+    }
+
+    /// Of two processes that are there, the one that took over from the other is named: it runs the version.
+    fn locked(&self, holder: String) -> Error {
+        let newest = self.newest().ok().flatten().and_then(|newest| newest.manifest.holder);
+        let runs = newest.map_or(holder, |owner| owner.to_string());
+        Error::conflict("locked", format!("another process runs this version: {runs}"))
+            .with("lock", self.root.join("lock").display())
+            .hint("stop it first; if it hangs (stopped, not dead), --take-over goes ahead without it")
     }
 
     fn manifest_path(&self, checkpoint: Epoch) -> PathBuf {
@@ -124,6 +154,11 @@ impl VersionDir {
                 return Err(taken_over(&other.manifest));
             }
             Err(e) => return Err(Error::io("publish", &target, e)),
+        }
+        if let Some(newest) = self.newest()?.filter(|newest| newest.manifest.owner > manifest.owner) {
+            // The name was free because a successor is so far ahead that it has cleared it away.
+            remove_file(&target)?;
+            return Err(taken_over(&newest.manifest));
         }
         failpoint::hit("K9");
         sync_directory(&dir)?;
@@ -165,14 +200,14 @@ impl VersionDir {
         })
     }
 
-    /// Makes the checkpoint of the state for a manifest, durable; its name.
-    pub fn take_state(&self, store: &dyn StateStore, checkpoint: Epoch, owner: u64) -> Result<String> {
+    /// Makes the checkpoint of the state for a manifest, durable; its name, and the checksum of what it lists its files in.
+    pub fn take_state(&self, store: &dyn StateStore, checkpoint: Epoch, owner: u64) -> Result<(String, u32)> {
         self.door.pass(Act::State, || {
             let name = Self::state_name(checkpoint, owner);
-            store.checkpoint(&self.root.join(&name))?;
+            let checksum = store.checkpoint(&self.root.join(&name))?;
             failpoint::hit("K3");
             sync_directory(&self.root.join("state"))?;
-            Ok(name)
+            Ok((name, checksum))
         })
     }
 
@@ -228,8 +263,11 @@ fn is_of_a_later(owner: u64, name: &str) -> bool {
 
 /// The error of a process that finds a successor.
 pub fn taken_over(by: &Manifest) -> Error {
-    let message = format!("another process took this version over: owner {} published checkpoint {}", by.owner, by.checkpoint);
+    let who = by.holder.as_ref().map_or_else(|| "its name is not known".to_owned(), ToString::to_string);
+    let message = format!("another process took this version over: {who}");
     Error::conflict("taken_over", message)
+        .with("owner", by.owner)
+        .with("checkpoint", by.checkpoint)
         .with("version", &by.version)
         .hint("nothing was lost: the other process goes on; this one has stopped")
 }

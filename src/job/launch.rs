@@ -80,8 +80,7 @@ pub fn launch(
     links.reverse();
     let bounds = source_bounds(prepared)?;
     let rate = options.max_bytes_per_second.map(|bytes| Arc::new(RateLimit::new(bytes)));
-    let mut commands = Vec::new();
-    let mut built = Vec::new();
+    let (mut commands, mut built) = (Vec::new(), Vec::new());
     for index in 0..workers {
         let (sender, receiver) = unbounded();
         commands.push(sender);
@@ -109,6 +108,7 @@ pub fn launch(
     let committer = Committer { catalog: version.committer.catalog.clone().with_key_stores(keys), ..version.committer };
     let coordinator = Coordinator {
         dir: version.dir,
+        lock: version.lock,
         last: version.last,
         kept: version.kept,
         store,
@@ -162,7 +162,9 @@ fn open_state(version: &OwnedVersion, families: &[String], memory: usize) -> Res
     let work = version.dir.work(manifest.owner);
     crate::checkpoint::store::remove_directory(&work)?;
     match &manifest.state {
-        Some(state) => RocksStore::clone_checkpoint(&version.dir.root().join(state), &work)?,
+        Some(state) => {
+            RocksStore::clone_checkpoint(&version.dir.root().join(state), &work, manifest.state_checksum)?;
+        }
         None => std::fs::create_dir_all(&work).map_err(|e| Error::io("create", &work, e))?,
     }
     Ok(Some(Arc::new(RocksStore::open(&work, families, memory)?)))

@@ -11,7 +11,9 @@ use super::outputs::{OutputEnd, VERSION_PROPERTY};
 use super::prepare::Prepared;
 use crate::checkpoint::committer::Committer;
 use crate::checkpoint::gc::Kept;
-use crate::checkpoint::manifest::{Edge, FORMAT, Manifest, Mode, OperatorState, OutputState, Sealed, SourceState, StateField};
+use crate::checkpoint::manifest::{
+    Edge, FORMAT, Holder, Manifest, Mode, OperatorState, OutputState, Sealed, SourceState, StateField,
+};
 use crate::checkpoint::store::{VersionDir, VersionLock, remove_directory, taken_over};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
@@ -31,7 +33,7 @@ pub struct OwnedVersion {
     /// Its directory.
     pub dir: VersionDir,
     /// Held while it runs.
-    pub lock: Option<VersionLock>,
+    pub lock: Arc<VersionLock>,
     /// The manifest that it goes on from.
     pub last: Sealed,
     /// What is kept on disk.
@@ -107,11 +109,11 @@ impl Prepared {
     fn create(&self, options: &RunOptions, replaced: Option<&str>) -> Result<OwnedVersion> {
         let old = replaced.map(|version| self.version_dir(version)).transpose()?;
         // Whoever runs the old version must be gone before its directory is.
-        let old_lock = old.as_ref().filter(|dir| dir.exists()).map(VersionDir::lock).transpose()?;
+        let old_lock = old.as_ref().filter(|dir| dir.exists()).map(|dir| dir.lock(false)).transpose()?;
         let manifest = self.first_manifest(options)?;
         let dir = self.version_dir(&manifest.version)?;
         dir.create()?;
-        let lock = dir.lock()?;
+        let lock = Arc::new(dir.lock(false)?);
         let hash = dir.publish(&manifest)?;
         self.catalog.claim_owner(&manifest.version, manifest.owner)?;
         let last = Sealed { manifest, hash };
@@ -124,7 +126,7 @@ impl Prepared {
         kept.add(last.manifest.checkpoint, None);
         kept.confirm(last.manifest.checkpoint, Vec::new());
         let committer = self.committer(&dir, &last.manifest, &outputs)?;
-        Ok(OwnedVersion { dir, lock: Some(lock), last, kept, outputs, committer, resumed: false })
+        Ok(OwnedVersion { dir, lock, last, kept, outputs, committer, resumed: false })
     }
 
     fn first_manifest(&self, options: &RunOptions) -> Result<Manifest> {
@@ -164,6 +166,7 @@ impl Prepared {
             timeline: new_uuid().to_string(),
             checkpoint: Epoch(0),
             owner: 1,
+            holder: Some(Holder::this(now)),
             previous: String::new(),
             claim: false,
             created_ms: now,
@@ -180,6 +183,7 @@ impl Prepared {
             timers: Vec::new(),
             operators: self.operators()?,
             state: None,
+            state_checksum: None,
             outputs: outputs.collect(),
         })
     }
@@ -208,11 +212,7 @@ impl Prepared {
 
     /// Takes a version over from a process that is gone: claims it, delivers what was durable, and clears what was not.
     fn resume(&self, dir: VersionDir, options: &RunOptions) -> Result<OwnedVersion> {
-        let lock = match dir.lock() {
-            Ok(lock) => Some(lock),
-            Err(error) if options.take_over && error.code() == "locked" => None,
-            Err(error) => return Err(error),
-        };
+        let lock = Arc::new(dir.lock(options.take_over)?);
         let newest = dir.newest()?.ok_or_else(|| Error::internal("a version without manifests"))?;
         let mut sources = newest.manifest.sources.clone();
         for (stored, source) in sources.iter_mut().zip(&self.sources) {
@@ -246,6 +246,7 @@ impl Prepared {
         claim.sources = sources;
         claim.checkpoint = newest.manifest.checkpoint.next();
         claim.owner += 1;
+        claim.holder = Some(Holder::this(now_ms()));
         claim.previous.clone_from(&newest.hash);
         claim.claim = true;
         claim.created_ms = now_ms();

@@ -17,14 +17,14 @@ fn path(dir: &PartitionDir) -> PathBuf {
 /// The epochs and the offsets they start at, rising.
 pub fn read(dir: &PartitionDir) -> Result<Vec<(i32, i64)>> {
     let path = path(dir);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
+    let text = match fs::read(&path) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::io("read", &path, error)),
     };
     parse(&text).ok_or_else(|| {
         let what = "the list of leader epochs is damaged";
-        dir.named(Error::corruption("log.leader_epochs", what)).with("file", path.display())
+        dir.named(Error::corruption("log.leader_epochs", what)).with("file", path.display()).hint(files::RESTORE)
     })
 }
 

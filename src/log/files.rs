@@ -9,6 +9,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::process::FileLock;
+
+/// What to do about a small file that cannot be made again.
+pub const RESTORE: &str = "restore the file from a copy";
 
 /// One partition's directory, and the names that errors give it.
 #[derive(Clone, Debug)]
@@ -96,7 +100,7 @@ pub fn read_full(file: &File, buffer: &mut [u8], position: u64) -> std::io::Resu
 
 /// The right to write one partition, across threads and processes. It ends with the value, and with the process.
 #[derive(Debug)]
-pub struct WriterLock(#[expect(dead_code, reason = "holding the file is holding the lock")] File);
+pub struct WriterLock(#[expect(dead_code, reason = "holding it is all there is to do")] FileLock);
 
 impl WriterLock {
     /// Takes the lock, or says that another writer has it.
@@ -104,12 +108,12 @@ impl WriterLock {
         let path = dir.path.join("lock");
         let open = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = open.map_err(|error| Error::io("open", &path, error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(fs::TryLockError::WouldBlock) => Err(dir
+        match FileLock::take(file) {
+            Ok(lock) => Ok(Self(lock)),
+            Err((_, fs::TryLockError::WouldBlock)) => Err(dir
                 .named(Error::conflict("log.locked", "another writer has this partition"))
                 .hint("a partition has one writer at a time: wait for the other one to end, or stop it")),
-            Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", &path, error)),
+            Err((_, fs::TryLockError::Error(error))) => Err(Error::io("lock", &path, error)),
         }
     }
 }

@@ -122,7 +122,8 @@ impl LogDir {
             Err(error) => return Err(Error::io("read", path.join("topic.json"), error)),
         };
         let damaged = |what: String| {
-            Error::corruption("log.topic_file", what).with("topic", name).with("file", path.join("topic.json").display())
+            let file = path.join("topic.json");
+            Error::corruption("log.topic_file", what).with("topic", name).with("file", file.display()).hint(files::RESTORE)
         };
         let file: TopicFile =
             serde_json::from_slice(&text).map_err(|error| damaged(format!("topic.json is damaged: {error}")))?;
@@ -132,6 +133,9 @@ impl LogDir {
         }
         if !(1..=MAX_PARTITIONS).contains(&file.partitions) {
             return Err(damaged(format!("topic.json names {} partitions", file.partitions)));
+        }
+        if path.join(file.partitions.to_string()).exists() {
+            return Err(damaged(format!("topic.json names {} partitions, and there are more", file.partitions)));
         }
         Ok(Topic { path, name: name.into(), file: Arc::new(file) })
     }

@@ -17,9 +17,14 @@ pub fn remember_process() {
     let _ = PROCESS.set(std::process::id());
 }
 
+/// Whether this process is another than the one that loaded the engine.
+pub fn is_forked() -> bool {
+    PROCESS.get().is_some_and(|process| *process != std::process::id())
+}
+
 /// Runs `work` detached from the interpreter. A panic is an `InternalError`, a forked child is refused.
 pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
-    if PROCESS.get().is_some_and(|process| *process != std::process::id()) {
+    if is_forked() {
         let error =
             Error::refused("forked", "this process was forked from one that had loaded kappa, whose threads it does not have")
                 .hint("start processes with multiprocessing.get_context(\"spawn\"), or import kappa in the child only");

@@ -21,7 +21,7 @@ mod _kappa {
     #[pymodule_export]
     use super::rows::{Rows, read};
     #[pymodule_export]
-    use super::run::{Run, start};
+    use super::run::{Run, after_fork, start};
     #[pymodule_export]
     use super::settings::Settings;
 

@@ -4,19 +4,23 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::call::{detached, from_json, to_json};
+use super::call::{detached, from_json, is_forked, to_json};
 use super::settings::Settings;
 use crate::error::{Error, Result};
-use crate::job;
+use crate::{job, process};
 
 /// A job that runs in threads of the engine.
 #[pyclass(frozen, module = "kappa._kappa")]
 pub struct Run(Option<job::Run>);
 
 impl Drop for Run {
-    /// The end of a job is waited for, and its threads may need the interpreter: a maker of tokens is Python.
+    /// The end of a job is waited for, and its threads may need the interpreter: a maker of tokens is Python. In a child that was
+    /// forked there are no threads to wait for, and what the job works with is its parent's.
     fn drop(&mut self) {
         let run = self.0.take();
+        if is_forked() {
+            return std::mem::forget(run);
+        }
         Python::attach(|py| py.detach(|| drop(run)));
     }
 }
@@ -25,6 +29,12 @@ impl Run {
     fn run(&self) -> Result<&job::Run> {
         self.0.as_ref().ok_or_else(|| Error::internal("a run that was dropped"))
     }
+}
+
+/// To be called in a child that was forked: what its parent has locked ends with the parent.
+#[pyfunction]
+pub fn after_fork() {
+    process::forget_locks();
 }
 
 /// Starts a job.

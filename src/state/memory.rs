@@ -60,7 +60,7 @@ impl StateStore for MemoryStore {
         self.with(|families| families.get(family).into_iter().flatten().try_for_each(|(k, v)| visit(k, v)))
     }
 
-    fn checkpoint(&self, directory: &Path) -> Result<()> {
+    fn checkpoint(&self, directory: &Path) -> Result<u32> {
         std::fs::create_dir(directory).map_err(|e| Error::io("create", directory, e))?;
         let flat: Vec<(String, Vec<u8>, Vec<u8>)> = self.with(|families| {
             let rows = |(name, family): (&String, &BTreeMap<Vec<u8>, Vec<u8>>)| {
@@ -75,7 +75,7 @@ impl StateStore for MemoryStore {
             std::fs::File::open(&path)?.sync_all()?;
             std::fs::File::open(directory)?.sync_all()
         };
-        write().map_err(|e| Error::io("write", &path, e))
+        write().map(|()| 0).map_err(|e| Error::io("write", &path, e))
     }
 
     fn size(&self) -> StoreSize {

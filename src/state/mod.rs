@@ -36,8 +36,8 @@ pub trait StateStore: Send + Sync {
     fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()>;
 
     /// Makes a checkpoint in a directory that does not exist yet. What is in it is durable then; that the directory exists
-    /// is so once its parent is synced.
-    fn checkpoint(&self, directory: &Path) -> Result<()>;
+    /// is so once its parent is synced. Gives the checksum of what the checkpoint lists its files in.
+    fn checkpoint(&self, directory: &Path) -> Result<u32>;
 
     /// About how many bytes the store holds on disk and in memory.
     fn size(&self) -> StoreSize;

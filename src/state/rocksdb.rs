@@ -82,8 +82,11 @@ impl RocksStore {
     }
 
     /// Makes `to` a copy of a checkpoint by hard links, so that the checkpoint itself is never opened. Files that
-    /// RocksDB appends to are copied.
-    pub fn clone_checkpoint(from: &Path, to: &Path) -> Result<()> {
+    /// RocksDB appends to are copied. `checksum` is what `checkpoint` gave, if it is known.
+    pub fn clone_checkpoint(from: &Path, to: &Path, checksum: Option<u32>) -> Result<()> {
+        if checksum.is_some_and(|checksum| list_checksum(from).ok() != Some(checksum)) {
+            return Err(damaged(format!("the list of files of the state in {} is damaged", from.display())));
+        }
         std::fs::create_dir_all(to).map_err(|e| Error::io("create", to, e))?;
         for entry in std::fs::read_dir(from).map_err(|e| Error::io("read", from, e))? {
             let entry = entry.map_err(|e| Error::io("read", from, e))?;
@@ -167,10 +170,11 @@ impl StateStore for RocksStore {
 
     /// RocksDB syncs table files and its options when they are made, and of the checkpoint what it copies and the directory. All
     /// files are linked or copied aside and come in one rename.
-    fn checkpoint(&self, directory: &Path) -> Result<()> {
+    fn checkpoint(&self, directory: &Path) -> Result<u32> {
         self.flush()?;
         let checkpoint = Checkpoint::new(&self.db).map_err(|e| failed("checkpoint", &self.path, &e))?;
-        checkpoint.create_checkpoint(directory).map_err(|e| failed("checkpoint", directory, &e))
+        checkpoint.create_checkpoint(directory).map_err(|e| failed("checkpoint", directory, &e))?;
+        list_checksum(directory)
     }
 
     fn size(&self) -> StoreSize {
@@ -181,6 +185,28 @@ impl StateStore for RocksStore {
     }
 }
 
+/// CRC-32C of the files in which RocksDB lists all the others. One that is cut off reads as a smaller store, without an error;
+/// table files have checksums of their own in each block, and their sizes are in the list.
+fn list_checksum(directory: &Path) -> Result<u32> {
+    let failed = |e| Error::io("read", directory, e);
+    let entries = std::fs::read_dir(directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).map_err(failed)?;
+    let is_list = |name: &String| name == "CURRENT" || name.starts_with("MANIFEST-");
+    let mut names: Vec<String> =
+        entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(is_list).collect();
+    names.sort_unstable();
+    names.iter().try_fold(0, |checksum, name| {
+        let content = std::fs::read(directory.join(name)).map_err(failed)?;
+        Ok(crc32c::crc32c_append(crc32c::crc32c_append(checksum, name.as_bytes()), &content))
+    })
+}
+
+fn damaged(message: String) -> Error {
+    Error::corruption("state", message).hint(
+        "run the same command again: it restores the state from the last checkpoint; if it is the checkpoint that is damaged, \
+         restore its folder from a copy, or build the table anew from the log: --replace, or reprocess into a new table",
+    )
+}
+
 fn failed(action: &str, path: &Path, error: &rocksdb::Error) -> Error {
     let text = error.to_string();
     let message = format!("{action} state in {}: {text}", path.display());
@@ -189,8 +215,7 @@ fn failed(action: &str, path: &Path, error: &rocksdb::Error) -> Error {
             .hint("free space on this file system, then run the same command again: it goes on from the last checkpoint");
     }
     match error.kind() {
-        rocksdb::ErrorKind::Corruption => Error::corruption("state", message)
-            .hint("run the same command again: it restores the state from the last checkpoint"),
+        rocksdb::ErrorKind::Corruption => damaged(message),
         _ => Error::new(ErrorKind::Unavailable, "state", message)
             .hint("run the same command again: it goes on from the last checkpoint"),
     }
@@ -231,8 +256,8 @@ mod tests {
                 }
             });
             let (taken, copy) = (dir.path().join(format!("taken{round}")), dir.path().join(format!("copy{round}")));
-            store.checkpoint(&taken).unwrap();
-            RocksStore::clone_checkpoint(&taken, &copy).unwrap();
+            let checksum = store.checkpoint(&taken).unwrap();
+            RocksStore::clone_checkpoint(&taken, &copy, Some(checksum)).unwrap();
             let restored = RocksStore::open(&copy, &families, 1 << 20).unwrap();
             for family in &families {
                 assert_eq!(content(&restored, family), content(&store, family), "round {round}, family {family}");

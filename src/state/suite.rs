@@ -112,7 +112,7 @@ proptest! {
         drop(store);
         for round in 0..2 {
             let clone = dir.path().join(format!("clone{round}"));
-            RocksStore::clone_checkpoint(&dir.path().join("rocks"), &clone).unwrap();
+            RocksStore::clone_checkpoint(&dir.path().join("rocks"), &clone, None).unwrap();
             let restored = RocksStore::open(&clone, &["a".to_owned(), "b".to_owned()], 8 << 20).unwrap();
             let expected = MemoryStore::restore(&dir.path().join("model")).unwrap();
             prop_assert_eq!(all(&restored, "a"), all(&expected, "a"));

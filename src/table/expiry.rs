@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -32,15 +32,21 @@ impl Default for Retention {
 
 const HOUR_MS: i64 = 3_600_000;
 
+/// Snapshots that are dated later than now and stay.
+const MOST_TO_COME: usize = 1000;
+
 /// The snapshots of `metadata` that may go at `now` (milliseconds since 1970 UTC). Those that a branch or tag names stay.
 pub(super) fn expired(metadata: &TableMetadata, retention: &Retention, now: i64) -> Result<Vec<i64>> {
-    let snapshots: Vec<(i64, i64)> =
-        metadata.snapshots().map(|snapshot| (snapshot.timestamp_ms(), snapshot.snapshot_id())).collect();
-    let gone = choose(snapshots.clone(), &HashSet::new(), retention, now);
+    let key = |snapshot: &SnapshotRef| (snapshot.timestamp_ms(), snapshot.sequence_number(), snapshot.snapshot_id());
+    let mut snapshots: Vec<_> = metadata.snapshots().map(key).collect();
+    // Many have the same time where the clock was set back: they are in the order of their commits all the same.
+    snapshots.sort_unstable();
+    let snapshots: Vec<(i64, i64)> = snapshots.into_iter().map(|(time, _, id)| (time, id)).collect();
+    let gone = choose(&snapshots, &HashSet::new(), retention, now);
     if gone.len() < retention.at_least {
         return Ok(Vec::new());
     }
-    Ok(choose(snapshots, &named(metadata)?, retention, now))
+    Ok(choose(&snapshots, &named(metadata)?, retention, now))
 }
 
 /// The snapshots that branches and tags name. The metadata does not tell them but in its JSON form.
@@ -51,9 +57,13 @@ fn named(metadata: &TableMetadata) -> Result<HashSet<i64>> {
     Ok(refs.chain(metadata.current_snapshot_id()).collect())
 }
 
-/// Of (time, snapshot) pairs those that may go.
-fn choose(mut snapshots: Vec<(i64, i64)>, named: &HashSet<i64>, retention: &Retention, now: i64) -> Vec<i64> {
-    snapshots.sort_unstable();
+/// Of (time, snapshot) pairs, in the order of their commits, those that may go.
+///
+/// Where the clock was ahead and is right again, snapshots are dated later than now, for as long as it was ahead. Their ages are
+/// not known: the newest few stay, else a table would grow until the clock has come so far.
+fn choose(snapshots: &[(i64, i64)], named: &HashSet<i64>, retention: &Retention, now: i64) -> Vec<i64> {
+    let to_come = snapshots.iter().rev().take_while(|(time, _)| *time > now).count();
+    let newest = snapshots.len() - to_come.min(MOST_TO_COME);
     let age = |time: i64| now.saturating_sub(time);
     let (all, hourly) = (retention.all.as_millis() as i64, retention.hourly.as_millis() as i64);
     let mut gone = Vec::new();
@@ -61,7 +71,8 @@ fn choose(mut snapshots: Vec<(i64, i64)>, named: &HashSet<i64>, retention: &Rete
         let next = snapshots.get(index + 1).map(|(time, _)| *time);
         let last_of_hour = next.is_none_or(|next| next.div_euclid(HOUR_MS) != time.div_euclid(HOUR_MS));
         let superseded = next.unwrap_or(now);
-        let stays = age(superseded) <= all || (age(*time) <= hourly && last_of_hour) || named.contains(id);
+        let is_young = age(superseded) <= all && (*time <= now || index >= newest);
+        let stays = is_young || (age(*time) <= hourly && last_of_hour) || named.contains(id);
         if !stays {
             gone.push(*id);
         }
@@ -78,8 +89,8 @@ mod tests {
         let retention = Retention::default();
         let now = 1000 * HOUR_MS + HOUR_MS / 2;
         // One a minute for ten days.
-        let snapshots: Vec<(i64, i64)> = (0..14_400).map(|minute| (now - minute * 60_000, minute)).collect();
-        let gone: HashSet<i64> = choose(snapshots, &HashSet::from([14_399]), &retention, now).into_iter().collect();
+        let snapshots: Vec<(i64, i64)> = (0..14_400).rev().map(|minute| (now - minute * 60_000, minute)).collect();
+        let gone: HashSet<i64> = choose(&snapshots, &HashSet::from([14_399]), &retention, now).into_iter().collect();
         let kept: Vec<i64> = (0..14_400).filter(|minute| !gone.contains(minute)).collect();
         // The newest of an hour ago was current until 59 minutes ago.
         assert_eq!(kept[..62], (0..=61).collect::<Vec<_>>());
@@ -95,14 +106,28 @@ mod tests {
         let burst: Vec<(i64, i64)> = (0..20).map(|second| (10 * HOUR_MS + second * 1000, second)).collect();
         let after = (11 * HOUR_MS - 1000, 20);
         let now = 11 * HOUR_MS + 25_000;
-        let all = burst.into_iter().chain([after, (now, 21)]).collect();
-        let gone = choose(all, &HashSet::new(), &retention, now);
+        let all: Vec<_> = burst.into_iter().chain([after, (now, 21)]).collect();
+        let gone = choose(&all, &HashSet::new(), &retention, now);
         assert!(gone.contains(&3) && !gone.contains(&19), "{gone:?}");
     }
 
     #[test]
     fn a_clock_that_was_set_back_expires_nothing() {
         let snapshots = vec![(5 * HOUR_MS, 1), (6 * HOUR_MS, 2)];
-        assert!(choose(snapshots, &HashSet::new(), &Retention::default(), 0).is_empty());
+        assert!(choose(&snapshots, &HashSet::new(), &Retention::default(), 0).is_empty());
+    }
+
+    /// The clock was a year ahead for one commit. Those after it have its time, and do not pile up until that year is over.
+    #[test]
+    fn a_clock_that_was_ahead_and_is_right_again_does_not_keep_everything() {
+        let (now, ahead) = (100 * HOUR_MS, 9_000 * HOUR_MS);
+        let before: Vec<(i64, i64)> = (0..10).map(|second| (now - 20_000 + second * 1000, second)).collect();
+        let all: Vec<(i64, i64)> = before.iter().copied().chain((10..5_000).map(|id| (ahead, id))).collect();
+        let gone: HashSet<i64> = choose(&all, &HashSet::from([4_999, 2_000]), &Retention::default(), now).into_iter().collect();
+        let kept: Vec<i64> = (0..5_000).filter(|id| !gone.contains(id)).collect();
+        assert_eq!(kept, (0..10).chain([2_000]).chain(4_000..5_000).collect::<Vec<_>>());
+        // While it is ahead, all before are as old as it says, but for the one that was current until now and those with a name.
+        let gone = choose(&all[..11], &HashSet::from([5, 10]), &Retention::default(), ahead);
+        assert_eq!(gone, [0, 1, 2, 3, 4, 6, 7, 8]);
     }
 }

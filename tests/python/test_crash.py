@@ -16,7 +16,7 @@ from conftest import command
 from test_end_to_end import fill, has_table, make_records, oracle, table
 
 # The points of the checkpoint's life, in its order: barrier, acks, state, prepared output, manifest, commit, clean-up.
-POINTS = ["K1", "K2", "K3", "K5", "K6", "K7", "K8", "K9", "K10", "K15", "K16", "K18", "K20", "K21"]
+POINTS = ["K1", "K2", "K3", "K5", "K6", "K7", "K8", "K9", "K10", "K15", "K16", "K17", "K18", "K19", "K20", "K21"]
 RECORDS = make_records(40_000, seed=7)
 
 

@@ -57,6 +57,7 @@ fn manifest() -> Manifest {
         timeline: "0196a000-0000-4000-8000-000000000002".into(),
         checkpoint: Epoch(12),
         owner: 3,
+        holder: None,
         previous: "ab".repeat(32),
         claim: true,
         created_ms: 1_777_117_130_000,
@@ -88,6 +89,7 @@ fn manifest() -> Manifest {
             fields: vec![field(1, "day", DataType::Date), field(2, "users", DataType::Int64)],
         }],
         state: Some("state/12-3".into()),
+        state_checksum: None,
         outputs: vec![OutputState {
             name: Some("daily".into()),
             table: "test.t".into(),
