@@ -13,7 +13,7 @@ use rocksdb::{
 };
 
 use super::{StateStore, StoreSize, Visit, Write};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// How often a flush before a checkpoint is asked for.
 const FLUSHES: usize = 10;
@@ -184,15 +184,14 @@ impl StateStore for RocksStore {
 fn failed(action: &str, path: &Path, error: &rocksdb::Error) -> Error {
     let text = error.to_string();
     let message = format!("{action} state in {}: {text}", path.display());
-    if text.contains("No space left") {
-        return Error::new(ErrorKind::Unavailable, "no_space", message)
-            .hint("free space on this file system, then run the same command again: it goes on from the last checkpoint");
+    if error.kind() == rocksdb::ErrorKind::Corruption {
+        return Error::corruption("state", message)
+            .hint("run the same command again: it restores the state from the last checkpoint");
     }
-    match error.kind() {
-        rocksdb::ErrorKind::Corruption => Error::corruption("state", message)
-            .hint("run the same command again: it restores the state from the last checkpoint"),
-        _ => Error::new(ErrorKind::Unavailable, "state", message)
-            .hint("run the same command again: it goes on from the last checkpoint"),
+    let error = Error::disk("state", message);
+    match error.hint_text() {
+        Some(_) => error,
+        None => error.hint("run the same command again: it goes on from the last checkpoint"),
     }
 }
 

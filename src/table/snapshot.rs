@@ -242,7 +242,13 @@ impl<'a> SnapshotWriter<'a> {
     }
 
     fn finish(&self, writer: ManifestWriter) -> Result<ManifestFile> {
-        self.reader.io().run(writer.write_manifest_file()).map_err(|error| iceberg_error("write a manifest", error))
+        self.reader.io().run(writer.write_manifest_file()).map_err(|error| self.unwritten(error))
+    }
+
+    /// The library does not say which file it could not write: it is the last one begun.
+    fn unwritten(&self, error: iceberg::Error) -> Error {
+        let path = self.created.last().map_or("a manifest", |url| files::spelling(url));
+        iceberg_error(&format!("write {path}"), error)
     }
 
     fn manifest_list(&mut self, manifests: Vec<ManifestFile>) -> Result<String> {
@@ -257,7 +263,7 @@ impl<'a> SnapshotWriter<'a> {
             list.add_manifests(manifests.into_iter())?;
             list.close().await
         };
-        self.reader.io().run(write).map_err(|error| iceberg_error("write a manifest list", error))?;
+        self.reader.io().run(write).map_err(|error| self.unwritten(error))?;
         Ok(url)
     }
 }
