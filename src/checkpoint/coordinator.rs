@@ -11,7 +11,8 @@ use crossbeam_channel::{Receiver, Sender, select};
 use super::committer::{Committer, Confirmed, News};
 use super::gc::Kept;
 use super::manifest::{Manifest, Mode, PartitionState, Sealed, SourceState, UNKNOWN_EPOCH};
-use super::store::{VersionDir, sync_directory, taken_over};
+use super::store::{VersionDir, taken_over};
+use crate::durable::sync_directory;
 use crate::error::{Error, Result};
 use crate::message::{Epoch, Offset, Partition};
 use crate::protocol::checkpoint::{

@@ -4,6 +4,7 @@
 //! flush together, so a checkpoint never holds one family's epoch without the other's. Any error of the store is final
 //! for the process: it stops and the next one restores (RocksDB stays unusable after a full disk, for one).
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
@@ -82,16 +83,21 @@ impl RocksStore {
     }
 
     /// Makes `to` a copy of a checkpoint by hard links, so that the checkpoint itself is never opened. Files that
-    /// RocksDB appends to are copied.
+    /// RocksDB appends to are copied; all are where `to` is on another file system, as RocksDB does it in a checkpoint.
     pub fn clone_checkpoint(from: &Path, to: &Path) -> Result<()> {
         std::fs::create_dir_all(to).map_err(|e| Error::io("create", to, e))?;
         for entry in std::fs::read_dir(from).map_err(|e| Error::io("read", from, e))? {
             let entry = entry.map_err(|e| Error::io("read", from, e))?;
             let (source, target) = (entry.path(), to.join(entry.file_name()));
-            let immutable = source.extension().is_some_and(|e| e == "sst");
-            let done =
-                if immutable { std::fs::hard_link(&source, &target) } else { std::fs::copy(&source, &target).map(|_| ()) };
-            done.map_err(|e| Error::io("link", &source, e))?;
+            let linked = match source.extension().is_some_and(|e| e == "sst") {
+                true => std::fs::hard_link(&source, &target),
+                false => Err(ErrorKind::CrossesDevices.into()),
+            };
+            match linked {
+                Err(e) if e.kind() == ErrorKind::CrossesDevices => std::fs::copy(&source, &target).map(drop),
+                done => done,
+            }
+            .map_err(|e| Error::io("copy to", &target, e))?;
         }
         Ok(())
     }

@@ -9,9 +9,9 @@ use sqlx::{ConnectOptions, Connection, Row, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
 use super::catalog::fenced;
-use super::files;
 use super::io::Io;
 use super::name::TableName;
+use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time;
 
@@ -93,7 +93,7 @@ impl Database {
     /// Opens the database, and creates it with its parent directories on first use.
     pub(super) fn open(io: &Io, path: &Path, catalog: &str) -> Result<Self> {
         if let Some(parent) = path.parent() {
-            files::create_directory(parent)?;
+            durable::create_directory(parent)?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -116,7 +116,7 @@ impl Database {
             attempts += 1;
         };
         if let Some(parent) = path.parent() {
-            files::sync_directory(parent)?;
+            durable::sync_directory(parent)?;
         }
         Ok(Self {
             connection: Mutex::new(connection),

@@ -4,7 +4,7 @@
 //   FAULT_ROOT    the folder, as realpath gives it; nothing outside of it is touched
 //   FAULT_RECORD  a file outside of it that gets a line for each operation:
 //                 op TAB inode TAB path TAB second path TAB offset TAB length, and after the line the bytes of a write
-//   FAULT_RULE    op:pattern:nth:what:how   the nth operation `op` on a path (below the root) that matches the pattern.
+//   FAULT_RULES   op:pattern:nth:what:how, several parted by spaces: the nth operation `op` on a path (below the root) that matches the pattern.
 //                 what: a number of errno, or `kill`; how: `once`; `here`, then all that match; `all`, then everything that
 //                 needs space (a full disk) below the root; `short`, the write is done by half, then as `all`
 //
@@ -12,7 +12,6 @@
 // An operation that takes space is create, write, allocate, rename, link, mkdir.
 
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -28,16 +27,19 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-
 static pthread_mutex_t door;
 static const char *root;
 static size_t root_length;
 static int record = -1;
-static char *rule_op, *rule_pattern, *rule_how;
-static long rule_nth, rule_error; // error 0: kill
-static long seen;
-static int fired;
+
+struct rule {
+  char *op, *pattern, *how;
+  long nth, error; // 0: kill
+  long seen;
+  int fired, halved;
+};
+static struct rule rules[8];
+static int rule_count;
 
 // First of all, but also from the first operation of a library that is loaded before this one has been set up.
 __attribute__((constructor)) static void set_up(void) {
@@ -50,15 +52,18 @@ __attribute__((constructor)) static void set_up(void) {
   pthread_mutex_init(&door, &recursive);
   root = getenv("FAULT_ROOT");
   root_length = root ? strlen(root) : 0;
-  const char *to = getenv("FAULT_RECORD"), *rule = getenv("FAULT_RULE");
+  const char *to = getenv("FAULT_RECORD"), *given = getenv("FAULT_RULES");
   if (to) record = syscall(SYS_openat, AT_FDCWD, to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (!rule) return;
-  char *rest = strdup(rule);
-  rule_op = strsep(&rest, ":");
-  rule_pattern = strsep(&rest, ":");
-  rule_nth = atol(strsep(&rest, ":"));
-  rule_error = atol(strsep(&rest, ":"));
-  rule_how = strsep(&rest, ":");
+  if (!given) return;
+  char *rest = strdup(given), *one;
+  while ((one = strsep(&rest, " ")) && rule_count < 8) {
+    struct rule *rule = &rules[rule_count++];
+    rule->op = strsep(&one, ":");
+    rule->pattern = strsep(&one, ":");
+    rule->nth = atol(strsep(&one, ":"));
+    rule->error = atol(strsep(&one, ":"));
+    rule->how = strsep(&one, ":");
+  }
 }
 
 static void enter(void) {
@@ -140,24 +145,32 @@ static void note(const char *op, unsigned long inode, const char *path, const ch
   errno = kept;
 }
 
-static int takes_space(const char *op) { return strcmp(op, "sync") && strcmp(op, "unlink") && strcmp(op, "truncate") && strcmp(op, "rmdir"); }
-
-// Whether this operation is to fail; errno says how.
-static int fails(const char *op, const char *path) {
-  if (!rule_op) return 0;
-  int matches = !strcmp(op, rule_op) && !fnmatch(rule_pattern, path, 0);
-  int hit = !fired && matches && ++seen == rule_nth;
-  if (hit && !rule_error) syscall(SYS_kill, getpid(), SIGKILL);
-  int full = strcmp(rule_how, "once") && strcmp(rule_how, "here");
-  if (!(hit || (fired && full && takes_space(op)) || (fired && matches && !strcmp(rule_how, "here")))) return 0;
-  fired += hit;
-  note(hit ? "fault" : "fault again", 0, path, op, 0, 0);
-  errno = rule_error;
-  return 1;
+static int takes_space(const char *op) {
+  return strcmp(op, "sync") && strcmp(op, "unlink") && strcmp(op, "truncate") && strcmp(op, "rmdir");
 }
 
-// How many bytes of a write that is to fail are written all the same: half of the first, none of those after.
-static size_t half(size_t length) { return fired == 1 && !strcmp(rule_how, "short") ? length / 2 : 0; }
+// Whether this operation is to fail by this rule.
+static int breaks(struct rule *rule, const char *op, const char *path) {
+  int matches = !strcmp(op, rule->op) && !fnmatch(rule->pattern, path, 0);
+  if (rule->fired) {
+    if (!strcmp(rule->how, "once")) return 0;
+    return !strcmp(rule->how, "here") ? matches : takes_space(op);
+  }
+  return rule->fired = matches && ++rule->seen == rule->nth;
+}
+
+// The rule by which this operation is to fail, or null; errno says how.
+static struct rule *fails(const char *op, const char *path) {
+  for (struct rule *rule = rules; rule < rules + rule_count; rule++) {
+    int again = rule->fired;
+    if (!breaks(rule, op, path)) continue;
+    if (!rule->error) syscall(SYS_kill, getpid(), SIGKILL);
+    note(again ? "fault again" : "fault", 0, path, op, 0, 0);
+    errno = rule->error;
+    return rule;
+  }
+  return NULL;
+}
 
 // -- open
 
@@ -200,15 +213,13 @@ static ssize_t write_below(int fd, const void *bytes, size_t length, off_t offse
   if (!root) return write_at(fd, bytes, length, offset);
   enter();
   const char *path = path_of(fd, buffer);
-  ssize_t count;
-  if (path && fails("write", path)) {
-    size_t some = half(length);
-    int error = errno;
-    count = some ? write_at(fd, bytes, some, offset) : -1;
-    if (count < 0) errno = error;
-    fired += some > 0;
-  } else {
+  struct rule *rule = path ? fails("write", path) : NULL;
+  ssize_t count = -1;
+  if (!rule) {
     count = write_at(fd, bytes, length, offset);
+  } else if (!strcmp(rule->how, "short") && !rule->halved && length > 1) {
+    rule->halved = 1;
+    count = write_at(fd, bytes, length / 2, offset);
   }
   if (path && count > 0 && record >= 0) {
     off_t at = offset < 0 ? lseek(fd, 0, SEEK_CUR) - count : offset;

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 8] = [
     &["operator", "source", "sink"],
     &["state", "codec", "table", "log", "broker"],
     &["plan", "protocol"],
-    &["message", "config", "time", "error"],
+    &["message", "config", "durable", "time", "error"],
 ];
 /// The words that all the others speak: their own row may use them too.
 const WORDS: [&str; 2] = ["error", "time"];
