@@ -327,7 +327,8 @@ impl Coordinator {
         run.unconfirmed.insert(flight.epoch, draft);
         self.kept.add(flight.epoch, state);
         self.last = Sealed { manifest, hash };
-        run.commits.send(self.last.clone()).map_err(|_| Error::internal("the committer is gone"))?;
+        // A committer that is gone has said why: the reason is on its way.
+        let _ = run.commits.send(self.last.clone());
         if flight.finishing {
             let goes_on = self.follow && !self.control.stop.load(SeqCst);
             self.observer.caught_up(goes_on);

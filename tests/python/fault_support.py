@@ -9,10 +9,10 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -154,11 +154,12 @@ class Disk:
                 assert isinstance(found, File), op
                 found.change(_change(op))
 
-    def lay_out(self, to: Path, cut: str, chance: random.Random) -> None:
-        """Writes the folder as a power cut leaves it. `lost`: nothing is there that was not synced. `renamed`: all names are,
-        without the content that was not synced. `mixed`: all names, and of each file any of its writes."""
+    def lay_out(self, to: Path, cut: str, chance: random.Random, only: str = "*") -> None:
+        """Writes the folder, or what of it has such a name, as a power cut leaves it. `lost`: nothing is there that was not
+        synced. `renamed`: all names are, without the content that was not synced. `mixed`: all names, and of each file any of
+        its writes."""
         shutil.rmtree(to, ignore_errors=True)
-        _write(self.root, to, cut, chance)
+        _write(self.root, to, cut, chance, only)
 
     def _folder(self, path: str) -> Folder:
         found = self._find(path.rpartition("/")[0])
@@ -199,9 +200,11 @@ def _read(path: Path) -> Folder:
     return folder
 
 
-def _write(folder: Folder, to: Path, cut: str, chance: random.Random) -> None:
+def _write(folder: Folder, to: Path, cut: str, chance: random.Random, only: str = "*") -> None:
     to.mkdir()
     for name, entry in (folder.durable if cut == "lost" else folder.now).items():
+        if not fnmatch(name, only):
+            continue
         if isinstance(entry, Folder):
             _write(entry, to / name, cut, chance)
             continue

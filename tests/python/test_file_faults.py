@@ -16,10 +16,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyiceberg.exceptions import ValidationError
 from pyiceberg.table import StaticTable
 
 import kappa
@@ -155,17 +157,32 @@ def test_a_sync_that_fails_once(place: Path, job: Path, tmp_path: Path, pattern:
         (path,) = struck(record)
         assert failed.returncode == 5, f"{path}: {failed.returncode} {failed.stderr}"
         assert str(place) in failed.stderr
-        done = operations(record)
-        fault = next(i for i, op in enumerate(done) if op.op == "fault")
-        assert not [op for op in done[fault:] if op.op == "sync" and op.path == path], "it was synced again"
+        # Other threads have files of their own in a folder; SQLite forgets what it could not sync before it closes the catalog.
+        if pattern not in (DATA, METADATA, "catalog.db-wal"):
+            done = operations(record)
+            fault = next(i for i, op in enumerate(done) if op.op == "fault")
+            assert not [op for op in done[fault:] if op.op == "sync" and op.path == path], "it was synced again"
     assert attempt(job).returncode in (0, 3)
     assert table("t.x") == WANTED
+
+
+AT_FAULT = [
+    "a link of the checkpoint",
+    "staged rows",
+    "dead letters",
+    "a manifest",
+    "position deletes",
+    "a table's list of manifests",
+    "the catalog",
+]
 
 
 @pytest.mark.slow
 def test_faults_leave_nothing_behind(place: Path, job: Path) -> None:
     """After many faults the next run removes what they left: there is nothing that no snapshot and no manifest names."""
-    for _, op, pattern, nth in KINDS[7:17]:
+    for kind, op, pattern, nth in KINDS:
+        if kind not in AT_FAULT:
+            continue
         assert slowly(job, faulty(place, rule(op, pattern, nth, "ENOSPC", "all"))).returncode == 5
     assert attempt(job).returncode in (0, 3)
     words = ["--mode", "live", "--output-table", "t.x", "--checkpoint-interval", "10ms", "--progress", "none"]
@@ -179,7 +196,7 @@ def test_faults_leave_nothing_behind(place: Path, job: Path) -> None:
     assert not unnamed(place)
     (version,) = (place / "checkpoints").iterdir()
     left = {name: len(list((version / name).iterdir())) for name in ("manifests", "state", "work")}
-    assert left["manifests"] <= 3 and left["state"] <= 2 and left["work"] <= 1, left
+    assert all(left[name] <= most for name, most in {"manifests": 3, "state": 2, "work": 1}.items()), left
 
 
 def unnamed(place: Path) -> set[str]:
@@ -200,7 +217,8 @@ def unnamed(place: Path) -> set[str]:
 
 def found(place: Path, name: str) -> StaticTable | None:
     """A table where the catalog has it, if it does, read by pyiceberg."""
-    with closing(sqlite3.connect(f"file:{place}/catalog.db?mode=rw", uri=True)) as catalog, suppress(sqlite3.OperationalError):
+    url = f"file:{place}/catalog.db?mode=rw"
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(url, uri=True)) as catalog:
         rows = catalog.execute(
             "SELECT metadata_location FROM iceberg_tables WHERE table_namespace || '.' || table_name = ?", [name]
         )
@@ -238,7 +256,7 @@ def test_the_running_state_on_another_file_system(place: Path, job: Path, tmp_pa
 def test_checkpoints_where_there_are_no_links(place: Path, job: Path, error: str) -> None:
     refused = attempt(job, env=faulty(place, rule("link", "*", 1, error, "here")))
     assert refused.returncode == 2
-    assert "makes no hard links" in refused.stderr and "setting checkpoints" in refused.stderr
+    assert re.search("makes no hard links.*\n.*setting checkpoints", refused.stderr), refused.stderr
     assert not list((place / "checkpoints").iterdir())
 
 
@@ -272,7 +290,8 @@ def test_an_append_that_fails(place: Path, tmp_path: Path, op: str, pattern: str
         )
         (struck_first, *_) = struck(record)
         assert failed.returncode == 5, failed.stderr
-        assert struck_first in failed.stderr and re.search("free space|has no space", failed.stderr)
+        assert struck_first in failed.stderr
+        assert re.search("free space|has no space", failed.stderr), failed.stderr
         seen = [record.value for record in log.scan("lines")]
         assert seen == [line.encode() for line in LINES[: len(seen)]], "readers see whole records, in order"
         log.append("lines", [b"last"])
@@ -310,39 +329,67 @@ import kappa, pathlib, sys
 place, log = pathlib.Path(sys.argv[1]), kappa.Log()
 log.create("lines", partitions=1)
 (place / "made").touch()
-for part in range(6):
+for part in range(4):
     log.append("lines", [f"{part}-{i}" for i in range(50)])
     (place / f"appended-{part}").touch()
 """
+APPENDED = [f"{part}-{i}".encode() for part in range(4) for i in range(50)]
+
+
+@pytest.fixture(scope="module")
+def appended(tmp_path_factory: pytest.TempPathFactory) -> list[Operation]:
+    """What appends to a new log do to its files. The touched files note what was acknowledged."""
+    place = tmp_path_factory.mktemp("appended") / ".kappa"
+    place.mkdir()
+    record = place.parent / "record"
+    with kappa.testing.temporary(place):
+        done = command("-c", APPENDS, str(place), env=faulty(place, record=record))
+    assert done.returncode == 0, done.stderr
+    return operations(record)
 
 
 @pytest.mark.slow
-def test_a_power_cut_under_the_log(place: Path, tmp_path: Path) -> None:
+def test_a_power_cut_under_the_log(appended: list[Operation], tmp_path: Path) -> None:
+    log_survives(appended, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forgotten", ["", "log", "log/lines/0/*.log", "log/lines/0/extent"])
+def test_a_sync_of_the_log_that_is_left_out_is_found(appended: list[Operation], tmp_path: Path, forgotten: str) -> None:
+    with pytest.raises((AssertionError, kappa.exceptions.KappaError)):
+        log_survives(without_syncs(appended, forgotten), tmp_path)
+
+
+def without_syncs(done: list[Operation], pattern: str) -> list[Operation]:
+    """The record of a process that would not sync these files."""
+    left = [op for op in done if op.op != "sync" or not fnmatch(op.path, pattern)]
+    assert len(left) < len(done)
+    return left
+
+
+def log_survives(done: list[Operation], tmp_path: Path) -> None:
     """At every operation: what was acknowledged is there, nothing is torn, and the next append goes on from there."""
-    place.mkdir()
-    record, cut = tmp_path / "record", tmp_path / "cut"
-    disk = Disk(place)
-    done = command("-c", APPENDS, str(place), env=faulty(place, record=record))
-    assert done.returncode == 0, done.stderr
-    lines = [f"{part}-{i}".encode() for part in range(6) for i in range(50)]
-    log, is_made, acknowledged = kappa.Log(config={"log.url": f"file://{cut}/log"}), False, 0
-    for number, op in enumerate(operations(record)):
+    cut, empty = tmp_path / "cut", tmp_path / "empty"
+    empty.mkdir()
+    disk, log, is_made, acknowledged = Disk(empty), kappa.Log(config={"log.url": f"file://{cut}/log"}), False, 0
+    for number, op in enumerate(done):
         for how in CUTS:
+            moment = f"{how} before {number}: {op.op} {op.path}"
             disk.lay_out(cut, how, random.Random(number))
             try:
                 seen = [record.value for record in log.scan("lines")]
             except kappa.exceptions.ConfigError:
-                assert not is_made, f"{how} at {number} {op.op} {op.path}: the topic is gone"
+                assert not is_made, f"{moment}: the topic is gone"
                 log.create("lines", partitions=1)
                 seen = []
-            assert seen == lines[: len(seen)] and len(seen) >= acknowledged, f"{how} at {number} {op.op} {op.path}"
+            assert seen == APPENDED[: max(len(seen), acknowledged)], moment
             log.append("lines", [b"last"])
             kept = [record.value for record in log.scan("lines")]
-            assert kept == [*lines[: len(kept) - 1], b"last"] and len(kept) > len(seen), f"{how} at {number} {op.op} {op.path}"
+            assert kept == [*APPENDED[: max(len(kept) - 1, len(seen))], b"last"], moment
         disk.apply(op)
         is_made = is_made or op.path == "made"
         acknowledged += 50 * op.path.startswith("appended-")
-    assert acknowledged == len(lines)
+    assert acknowledged == len(APPENDED)
 
 
 @pytest.fixture(scope="module")
@@ -387,14 +434,30 @@ def cuts(begun: Path, done: list[Operation], count: int, seed: int) -> Iterator[
 
 @pytest.mark.slow
 def test_what_a_table_shows_after_a_power_cut(begun: Path, recorded: tuple[Path, list[Operation]]) -> None:
-    """The rows of the batch computation at the offsets that its snapshot names, and never fewer checkpoints than before."""
+    table_is_right(begun, *recorded, count=40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "forgotten", ["catalog.db-wal", f"{DATA}/*.parquet", DATA, f"{METADATA}/*.avro", f"{METADATA}/*.json", METADATA]
+)
+def test_a_sync_of_a_table_that_is_left_out_is_found(
+    begun: Path, recorded: tuple[Path, list[Operation]], forgotten: str
+) -> None:
     place, done = recorded
+    with pytest.raises((AssertionError, OSError, ValueError, EOFError, ValidationError)):
+        table_is_right(begun, place, without_syncs(done, forgotten), count=40)
+
+
+def table_is_right(begun: Path, place: Path, done: list[Operation], count: int) -> None:
+    """At each cut: the rows of the batch computation at the offsets that the snapshot names, and no commit that was durable at
+    an earlier cut is gone."""
     with kappa.testing.temporary(begun):
         payloads = [(record.partition, record.offset, record.value) for record in kappa.Log().scan("payments")]
     last, wanted, seen = -1, {}, set()
-    for cut in cuts(begun, done, 90, seed=1):
+    for cut in cuts(begun, done, count, seed=1):
         for how in CUTS:
-            cut.disk.lay_out(place, how, random.Random(cut.number))
+            cut.disk.lay_out(place, how, random.Random(cut.number), only="[cw]a*")  # the catalog and the warehouse
             table = found(place, "t.x")
             snapshot = table.current_snapshot() if table else None
             checkpoint = int(snapshot.summary["kappa.checkpoint"]) if snapshot else 0 if table else -1
@@ -419,10 +482,11 @@ def below(payloads: list[tuple[int, int, bytes]], offsets: dict[str, dict[str, i
 def test_a_run_after_a_power_cut(begun: Path, recorded: tuple[Path, list[Operation]]) -> None:
     place, done = recorded
     with kappa.testing.temporary(place):
-        for number, cut in enumerate(cuts(begun, done, 20, seed=2)):
+        for number, cut in enumerate(cuts(begun, done, 16, seed=2)):
             how = CUTS[number % 3]
             cut.disk.lay_out(place, how, random.Random(cut.number))
             again = attempt(place.parent / "job.py")
             assert again.returncode in (0, 3), f"{how} {cut}: {again.stderr}"
             table = found(place, "t.x")
-            assert table and content(table) == WANTED, f"{how} {cut}"
+            assert table, f"{how} {cut}"
+            assert content(table) == WANTED, f"{how} {cut}"
