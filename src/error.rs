@@ -250,3 +250,23 @@ impl From<arrow::error::ArrowError> for Error {
         Self::internal(format!("arrow: {error}")).source(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_disk_say_what_to_do_and_are_not_tried_again() {
+        for error in [
+            Error::io("write", "/a/b", std::io::Error::from_raw_os_error(28)),
+            Error::disk("state", "flush: IO error: No space left on device: While appending to file: /a/b"),
+            Error::disk("catalog", "commit in the catalog /a/b: (code: 13) database or disk is full"),
+        ] {
+            assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, false), "{error}");
+            assert!(error.hint_text().is_some_and(|hint| hint.starts_with("free space")), "{error}");
+        }
+        let bad = Error::io("sync", "/a/b", std::io::Error::from_raw_os_error(5));
+        assert!(bad.hint_text().is_some_and(|hint| hint.contains("the disk fails")), "{bad}");
+        assert_eq!(Error::disk("io", "open /a/b: No such file").hint_text(), None);
+    }
+}

@@ -110,7 +110,7 @@ impl Database {
                     std::thread::sleep(time::jitter(Duration::from_millis(50)))
                 }
                 result => {
-                    break result.map_err(|error| database_error(path, "open a connection", error))?;
+                    break result.map_err(|error| database_error(path, "connect", error))?;
                 }
             }
             attempts += 1;
@@ -271,8 +271,9 @@ fn is_locked(error: &sqlx::Error) -> bool {
 
 /// Another writer's lock passes; all else is of the disk, where SQLite is, or of the database.
 fn database_error(path: &Path, action: &str, error: sqlx::Error) -> Error {
-    let message = format!("{action} in the catalog {}: {error}", path.display());
-    let says = |words: &str| message.contains(words);
+    let text = error.to_string();
+    let message = format!("{action} (catalog {}): {text}", path.display());
+    let says = |words: &str| text.contains(words);
     let made = if says("malformed") || says("not a database") {
         Error::corruption("catalog", message)
     } else if is_locked(&error) {
