@@ -85,6 +85,11 @@ impl RocksStore {
     /// Makes `to` a copy of a checkpoint by hard links, so that the checkpoint itself is never opened. Files that
     /// RocksDB appends to are copied; all are where `to` is on another file system, as RocksDB does it in a checkpoint.
     pub fn clone_checkpoint(from: &Path, to: &Path) -> Result<()> {
+        // Without this file RocksDB would begin an empty store; it looks for the other files itself.
+        if !from.join("CURRENT").is_file() {
+            return Err(Error::corruption("state", format!("the state in {} is gone: it has no file CURRENT", from.display()))
+                .hint("restore the directory from a copy, or reprocess into a new table"));
+        }
         std::fs::create_dir_all(to).map_err(|e| Error::io("create", to, e))?;
         for entry in std::fs::read_dir(from).map_err(|e| Error::io("read", from, e))? {
             let entry = entry.map_err(|e| Error::io("read", from, e))?;
@@ -240,6 +245,23 @@ mod tests {
             for family in &families {
                 assert_eq!(content(&restored, family), content(&store, family), "round {round}, family {family}");
             }
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_that_lost_files_is_not_taken_for_an_empty_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let (taken, families) = (dir.path().join("taken"), ["a".to_owned()]);
+        let store = RocksStore::open(&dir.path().join("db"), &families, 1 << 20).unwrap();
+        store.write("a", vec![(b"key".to_vec(), Some(b"value".to_vec()))]).unwrap();
+        store.checkpoint(&taken).unwrap();
+        let names = || std::fs::read_dir(&taken).unwrap().map(|entry| entry.unwrap().path());
+        let table = names().find(|path| path.extension().is_some_and(|e| e == "sst")).unwrap();
+        for (number, lost) in [table, taken.join("CURRENT")].into_iter().enumerate() {
+            std::fs::remove_file(&lost).unwrap();
+            let copy = dir.path().join(number.to_string());
+            let opened = RocksStore::clone_checkpoint(&taken, &copy).and_then(|()| RocksStore::open(&copy, &families, 1 << 20));
+            assert!(opened.is_err(), "without {}", lost.display());
         }
     }
 }
