@@ -130,16 +130,30 @@ impl Error {
         Self::new(ErrorKind::Internal, "internal", message).hint("this is a bug in kappa: please report it with this message")
     }
 
-    /// An I/O error on a named file. No space left, and other things that pass, are `Unavailable`.
+    /// An I/O error on a named file.
     pub fn io(action: &'static str, path: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
-        let message = format!("{action} {}: {source}", path.as_ref().display());
-        let error = Self::new(ErrorKind::Unavailable, "io", message);
+        let error = Self::disk("io", format!("{action} {}: {source}", path.as_ref().display()));
         let error = match source.kind() {
-            std::io::ErrorKind::StorageFull => error.hint("free space on this file system, then run the same command again"),
             std::io::ErrorKind::PermissionDenied => error.hint("check who owns the file"),
             _ => error,
         };
         error.source(source)
+    }
+
+    /// An error of the local disk, also one that a library has put into words.
+    ///
+    /// No process tries again: after a write or a sync that failed nobody knows what the disk has, and a second sync may claim
+    /// success for data that is gone. The process ends, and the next one goes on from what is durable.
+    pub fn disk(code: &'static str, message: impl Into<String>) -> Self {
+        let error = Self::new(ErrorKind::Unavailable, code, message).retryable(false);
+        let says = |words: &[&str]| words.iter().any(|words| error.message().contains(words));
+        if says(&["No space left", "uota exceeded", "database or disk is full"]) {
+            error.hint("free space on this file system, then run the same command again: it goes on from what is durable")
+        } else if says(&["Input/output error", "disk I/O error"]) {
+            error.hint("the disk fails, or has no space: see the system's log, then run the same command again")
+        } else {
+            error
+        }
     }
 
     /// Adds a name and a value that belong to the error.
@@ -197,7 +211,7 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    /// Whether the same may succeed later.
+    /// Whether the same may succeed later, without anybody doing anything.
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
     }
@@ -234,5 +248,25 @@ impl std::error::Error for Error {
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
         Self::internal(format!("arrow: {error}")).source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_disk_say_what_to_do_and_are_not_tried_again() {
+        for error in [
+            Error::io("write", "/a/b", std::io::Error::from_raw_os_error(28)),
+            Error::disk("state", "flush: IO error: No space left on device: While appending to file: /a/b"),
+            Error::disk("catalog", "commit in the catalog /a/b: (code: 13) database or disk is full"),
+        ] {
+            assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, false), "{error}");
+            assert!(error.hint_text().is_some_and(|hint| hint.starts_with("free space")), "{error}");
+        }
+        let bad = Error::io("sync", "/a/b", std::io::Error::from_raw_os_error(5));
+        assert!(bad.hint_text().is_some_and(|hint| hint.contains("the disk fails")), "{bad}");
+        assert_eq!(Error::disk("io", "open /a/b: No such file").hint_text(), None);
     }
 }

@@ -33,6 +33,7 @@ pub mod plan;
 pub mod protocol;
 
 pub mod config;
+pub mod durable;
 pub mod error;
 pub mod message;
 pub mod process;

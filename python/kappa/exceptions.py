@@ -41,11 +41,12 @@ class KappaError(Exception):
     """The base of all errors of kappa.
 
     `code` is a short stable word for machines, `context` holds names and values (topic, partition, offset, column, file),
-    `hint` says how to go on, and `retryable` whether the same call may succeed later.
+    `hint` says how to go on, and `retryable` whether the same call may succeed later without anybody doing
+    anything.
 
-    >>> error = KappaError("the disk is full", code="io", hint="free some space", retryable=True)
+    >>> error = KappaError("the catalog is locked", code="catalog", hint="try again", retryable=True)
     >>> str(error)
-    'the disk is full; free some space'
+    'the catalog is locked; try again'
     >>> error.retryable
     True
     """

@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 
 use super::gc::Kept;
 use super::manifest::{Holder, Manifest, Sealed};
+use crate::durable::{create_directory, sync_directory};
 use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::process::FileLock;
@@ -78,10 +79,9 @@ impl VersionDir {
     /// Makes the directories.
     pub fn create(&self) -> Result<()> {
         for dir in ["manifests", "state", "work"] {
-            let path = self.root.join(dir);
-            std::fs::create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
+            create_directory(&self.root.join(dir))?;
         }
-        self.root.ancestors().take(3).try_for_each(sync_directory)
+        Ok(())
     }
 
     /// Whether the version has a directory.
@@ -153,7 +153,10 @@ impl VersionDir {
                 let other = self.read(manifest.checkpoint)?;
                 return Err(taken_over(&other.manifest));
             }
-            Err(e) => return Err(Error::io("publish", &target, e)),
+            Err(e) => {
+                let _ = std::fs::remove_file(&staged);
+                return Err(unpublished(&target, e));
+            }
         }
         if let Some(newest) = self.newest()?.filter(|newest| newest.manifest.owner > manifest.owner) {
             // The name was free because a successor is so far ahead that it has cleared it away.
@@ -272,6 +275,18 @@ pub fn taken_over(by: &Manifest) -> Error {
         .hint("nothing was lost: the other process goes on; this one has stopped")
 }
 
+/// A file could be made there but not linked: FAT, and some of what is mounted from elsewhere, have no links.
+fn unpublished(target: &Path, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{PermissionDenied, Unsupported};
+    if !matches!(error.kind(), PermissionDenied | Unsupported) {
+        return Error::io("publish", target, error);
+    }
+    let message = format!("publish {}: its file system makes no hard links: {error}", target.display());
+    Error::config("no_hard_links", message)
+        .source(error)
+        .hint("a checkpoint is published by one: point the setting checkpoints at a local disk (ext4, XFS, Btrfs, …)")
+}
+
 fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = File::create(path).map_err(|e| Error::io("create", path, e))?;
     let (first, second) = bytes.split_at(bytes.len() / 2);
@@ -279,11 +294,6 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     failpoint::hit("K7");
     file.write_all(second).map_err(|e| Error::io("write", path, e))?;
     file.sync_all().map_err(|e| Error::io("sync", path, e))
-}
-
-/// Makes the entries of a directory durable.
-pub fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(|e| Error::io("sync", path, e))
 }
 
 /// The names in a directory; none if it does not exist.

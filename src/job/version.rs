@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::domain::{add_partitions, new_domain, resume_domain};
 use super::options::{Position, RunOptions};
 use super::outputs::{OutputEnd, VERSION_PROPERTY};
-use super::prepare::Prepared;
+use super::prepare::{Prepared, Target};
 use crate::checkpoint::committer::Committer;
 use crate::checkpoint::gc::Kept;
 use crate::checkpoint::manifest::{
@@ -112,12 +112,10 @@ impl Prepared {
         let old_lock = old.as_ref().filter(|dir| dir.exists()).map(|dir| dir.lock(false)).transpose()?;
         let manifest = self.first_manifest(options)?;
         let dir = self.version_dir(&manifest.version)?;
-        dir.create()?;
-        let lock = Arc::new(dir.lock(false)?);
-        let hash = dir.publish(&manifest)?;
-        self.catalog.claim_owner(&manifest.version, manifest.owner)?;
-        let last = Sealed { manifest, hash };
-        let outputs = self.make_outputs(&last, replaced, options.force)?;
+        let version = manifest.version.clone();
+        let (lock, last) = self.begin(&dir, manifest).inspect_err(|_| self.abandon(&dir, &version))?;
+        let lock = Arc::new(lock);
+        let outputs = self.make_outputs(&last, replaced, options.force).inspect_err(|_| self.abandon(&dir, &version))?;
         drop(old_lock);
         if let Some(old) = old {
             remove_directory(old.root())?;
@@ -127,6 +125,28 @@ impl Prepared {
         kept.confirm(last.manifest.checkpoint, Vec::new());
         let committer = self.committer(&dir, &last.manifest, &outputs)?;
         Ok(OwnedVersion { dir, lock, last, kept, outputs, committer, resumed: false })
+    }
+
+    fn begin(&self, dir: &VersionDir, manifest: Manifest) -> Result<(VersionLock, Sealed)> {
+        dir.create()?;
+        let lock = dir.lock(false)?;
+        let hash = dir.publish(&manifest)?;
+        self.catalog.claim_owner(&manifest.version, manifest.owner)?;
+        Ok((lock, Sealed { manifest, hash }))
+    }
+
+    /// Removes a version that could not be begun and that no output names: a job that is started again and again on a full
+    /// disk must not leave one each time.
+    fn abandon(&self, dir: &VersionDir, version: &str) {
+        let is_free = |target: &Target| match target {
+            Target::Table(name) => {
+                self.catalog.load(name).is_ok_and(|table| table.is_none_or(|t| t.property(VERSION_PROPERTY) != Some(version)))
+            }
+            Target::Topic(_) => false,
+        };
+        if self.targets.iter().all(is_free) {
+            let _ = remove_directory(dir.root());
+        }
     }
 
     fn first_manifest(&self, options: &RunOptions) -> Result<Manifest> {

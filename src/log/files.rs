@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::durable::sync_directory;
 use crate::error::{Error, Result};
 use crate::process::FileLock;
 
@@ -61,11 +62,6 @@ impl PartitionDir {
     }
 }
 
-/// Makes the names in a directory durable.
-pub fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| Error::io("sync", path, error))
-}
-
 /// Replaces a file's content in one step, durably.
 pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let unfinished = path.with_extension("unfinished");
@@ -73,7 +69,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let mut file = File::create(&unfinished).map_err(failed)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&unfinished, path).map_err(|error| Error::io("write", path, error))?;
-    path.parent().map_or(Ok(()), sync_dir)
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 /// Deletes a file that may be gone already.

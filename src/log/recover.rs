@@ -8,9 +8,10 @@ use std::fs::File;
 use super::batch::{AT_MAGIC, BatchHeader, HEADER};
 use super::epochs;
 use super::extent::{self, Extent, Publisher};
-use super::files::{self, PartitionDir, read_full};
+use super::files::{PartitionDir, read_full};
 use super::retention;
 use super::segment::ActiveSegment;
+use crate::durable::sync_directory;
 use crate::error::{Error, Result};
 
 /// A torn tail that was cut off when the partition was opened for writing.
@@ -202,7 +203,7 @@ fn finish(
         })?;
     }
     if !is_published {
-        files::sync_dir(&dir.path)?;
+        sync_directory(&dir.path)?;
     }
     retention::remove_before(dir, publisher.current().start)?;
     Ok(Recovered { active, publisher, truncation })

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::extent::Extent;
 use super::files::{self, PartitionDir};
 use super::seek;
+use crate::durable::sync_directory;
 use crate::error::{Error, Result};
 
 /// How long and how much a topic is kept. Nothing set: for ever.
@@ -63,5 +64,5 @@ pub fn remove_before(dir: &PartitionDir, start: i64) -> Result<()> {
             is_any = true;
         }
     }
-    if is_any { files::sync_dir(&dir.path) } else { Ok(()) }
+    if is_any { sync_directory(&dir.path) } else { Ok(()) }
 }

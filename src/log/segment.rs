@@ -4,8 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 use super::extent::Extent;
-use super::files::{PartitionDir, sync_dir};
+use super::files::PartitionDir;
 use super::index::{self, OffsetEntry, TimeEntry};
+use crate::durable::sync_directory;
 use crate::error::{Error, Result};
 use crate::protocol::failpoint;
 
@@ -45,7 +46,7 @@ impl ActiveSegment {
             since_entry: 0,
             last_time_entry: i64::MIN,
         };
-        sync_dir(&dir.path)?;
+        sync_directory(&dir.path)?;
         Ok(segment)
     }
 

@@ -17,6 +17,7 @@ use super::seek;
 use super::topic_writer::TopicWriter;
 use super::writer::{PartitionWriter, WriterOptions};
 use super::{epochs, segment::ActiveSegment};
+use crate::durable::{create_directory, sync_directory};
 use crate::error::{Error, Result};
 use crate::message::{Offset, Partition};
 
@@ -68,13 +69,13 @@ impl LogDir {
         if path.exists() {
             return Err(exists());
         }
-        fs::create_dir_all(&self.root).map_err(|error| Error::io("create", &self.root, error))?;
+        create_directory(&self.root)?;
         self.sweep()?;
         let file = TopicFile { format: 1, topic: name.to_owned(), topic_id: crate::time::new_uuid(), partitions, retention };
         let unfinished = self.root.join(format!("{CREATING}{}", file.topic_id));
         self.fill_topic(&unfinished, &file)?;
         match fs::rename(&unfinished, &path) {
-            Ok(()) => files::sync_dir(&self.root)?,
+            Ok(()) => sync_directory(&self.root)?,
             Err(error) => {
                 let _ = fs::remove_dir_all(&unfinished);
                 let taken = matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists);
@@ -106,7 +107,7 @@ impl LogDir {
             epochs::start(&dir, 0, 0)?;
             let empty = Extent::empty(file.topic_id, 0);
             Publisher::open(&dir, empty)?.publish(empty)?;
-            files::sync_dir(&dir.path)?;
+            sync_directory(&dir.path)?;
         }
         let text = serde_json::to_vec_pretty(file).map_err(|error| Error::internal(format!("write topic.json: {error}")))?;
         files::replace(&path.join("topic.json"), &text)
@@ -178,7 +179,7 @@ impl LogDir {
             topic.partitions().map(|partition| WriterLock::acquire(&topic.dir(partition)?)).collect::<Result<_>>()?;
         let doomed = self.root.join(format!("{DELETED}{}", topic.file.topic_id));
         fs::rename(&topic.path, &doomed).map_err(|error| Error::io("delete", &topic.path, error))?;
-        files::sync_dir(&self.root)?;
+        sync_directory(&self.root)?;
         fs::remove_dir_all(&doomed).map_err(|error| Error::io("delete", &doomed, error))
     }
 

@@ -4,6 +4,7 @@
 //! flush together, so a checkpoint never holds one family's epoch without the other's. Any error of the store is final
 //! for the process: it stops and the next one restores (RocksDB stays unusable after a full disk, for one).
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
@@ -13,7 +14,7 @@ use rocksdb::{
 };
 
 use super::{Changes, Found, Keys, StateStore, StoreSize, Visit};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// How often a flush before a checkpoint is asked for.
 const FLUSHES: usize = 10;
@@ -82,8 +83,13 @@ impl RocksStore {
     }
 
     /// Makes `to` a copy of a checkpoint by hard links, so that the checkpoint itself is never opened. Files that
-    /// RocksDB appends to are copied. `checksum` is what `checkpoint` gave, if it is known.
+    /// RocksDB appends to are copied; all are where `to` is on another file system, as RocksDB does it in a checkpoint.
+    /// `checksum` is what `checkpoint` gave, if it is known.
     pub fn clone_checkpoint(from: &Path, to: &Path, checksum: Option<u32>) -> Result<()> {
+        // Without this file RocksDB would begin an empty store; it looks for the other files itself.
+        if !from.join("CURRENT").is_file() {
+            return Err(damaged(format!("the state in {} is gone: it has no file CURRENT", from.display())));
+        }
         if checksum.is_some_and(|checksum| list_checksum(from).ok() != Some(checksum)) {
             return Err(damaged(format!("the list of files of the state in {} is damaged", from.display())));
         }
@@ -91,10 +97,15 @@ impl RocksStore {
         for entry in std::fs::read_dir(from).map_err(|e| Error::io("read", from, e))? {
             let entry = entry.map_err(|e| Error::io("read", from, e))?;
             let (source, target) = (entry.path(), to.join(entry.file_name()));
-            let immutable = source.extension().is_some_and(|e| e == "sst");
-            let done =
-                if immutable { std::fs::hard_link(&source, &target) } else { std::fs::copy(&source, &target).map(|_| ()) };
-            done.map_err(|e| Error::io("link", &source, e))?;
+            let linked = match source.extension().is_some_and(|e| e == "sst") {
+                true => std::fs::hard_link(&source, &target),
+                false => Err(ErrorKind::CrossesDevices.into()),
+            };
+            match linked {
+                Err(e) if e.kind() == ErrorKind::CrossesDevices => std::fs::copy(&source, &target).map(drop),
+                done => done,
+            }
+            .map_err(|e| Error::io("copy to", &target, e))?;
         }
         Ok(())
     }
@@ -210,14 +221,13 @@ fn damaged(message: String) -> Error {
 fn failed(action: &str, path: &Path, error: &rocksdb::Error) -> Error {
     let text = error.to_string();
     let message = format!("{action} state in {}: {text}", path.display());
-    if text.contains("No space left") {
-        return Error::new(ErrorKind::Unavailable, "no_space", message)
-            .hint("free space on this file system, then run the same command again: it goes on from the last checkpoint");
+    if error.kind() == rocksdb::ErrorKind::Corruption {
+        return damaged(message);
     }
-    match error.kind() {
-        rocksdb::ErrorKind::Corruption => damaged(message),
-        _ => Error::new(ErrorKind::Unavailable, "state", message)
-            .hint("run the same command again: it goes on from the last checkpoint"),
+    let error = Error::disk("state", message);
+    match error.hint_text() {
+        Some(_) => error,
+        None => error.hint("run the same command again: it goes on from the last checkpoint"),
     }
 }
 
@@ -262,6 +272,26 @@ mod tests {
             for family in &families {
                 assert_eq!(content(&restored, family), content(&store, family), "round {round}, family {family}");
             }
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_that_lost_files_is_not_taken_for_an_empty_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let (taken, families) = (dir.path().join("taken"), ["a".to_owned()]);
+        let store = RocksStore::open(&dir.path().join("db"), &families, 1 << 20).unwrap();
+        let mut changes = Changes::default();
+        changes.put(|out| out.extend(b"key"), |out| out.extend(b"value"));
+        store.write("a", &changes).unwrap();
+        store.checkpoint(&taken).unwrap();
+        let names = || std::fs::read_dir(&taken).unwrap().map(|entry| entry.unwrap().path());
+        let table = names().find(|path| path.extension().is_some_and(|e| e == "sst")).unwrap();
+        for (number, lost) in [table, taken.join("CURRENT")].into_iter().enumerate() {
+            std::fs::remove_file(&lost).unwrap();
+            let copy = dir.path().join(number.to_string());
+            let opened =
+                RocksStore::clone_checkpoint(&taken, &copy, None).and_then(|()| RocksStore::open(&copy, &families, 1 << 20));
+            assert!(opened.is_err(), "without {}", lost.display());
         }
     }
 }

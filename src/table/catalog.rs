@@ -22,6 +22,7 @@ use super::marker::Marker;
 use super::name::TableName;
 use super::sql::{Database, OwnerRow, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::plan::schema::Schema;
 use crate::protocol::door::{Act, Door};
@@ -266,12 +267,15 @@ impl Catalog {
         let short = short.get(..8).unwrap_or(&short);
         let location = format!("{}/{}/{}-{short}", self.warehouse, create.name.namespace(), create.name.table());
         let metadata = new_metadata(create, location.clone(), uuid)?;
-        files::create_directory(&files::path_of(&format!("{location}/data"))?)?;
-        let directory = files::path_of(&format!("{location}/metadata"))?;
-        files::create_directory(&directory)?;
         let metadata_location = MetadataLocation::new_with_metadata(&location, &metadata).to_string();
-        write_metadata(&metadata, &metadata_location)?;
-        files::sync_directory(&directory)?;
+        let directory = files::path_of(&location)?;
+        let write = || {
+            durable::create_directory(&directory.join("data"))?;
+            durable::create_directory(&directory.join("metadata"))?;
+            write_metadata(&metadata, &metadata_location)?;
+            durable::sync_directory(&directory.join("metadata"))
+        };
+        write().inspect_err(|_| drop(std::fs::remove_dir_all(&directory)))?;
         Ok(Table { name: create.name.clone(), metadata: Arc::new(metadata), metadata_location })
     }
 
@@ -328,7 +332,7 @@ fn absolute(path: &str) -> Result<PathBuf> {
     let whole = std::path::absolute(path).map_err(|error| Error::io("find", path, error))?;
     if whole.components().any(|part| part == std::path::Component::ParentDir) {
         // What lies above may be a link: only the file system knows where `..` leads.
-        files::create_directory(&whole)?;
+        durable::create_directory(&whole)?;
         return whole.canonicalize().map_err(|error| Error::io("find", path, error));
     }
     Ok(whole)

@@ -145,7 +145,9 @@ impl Catalog {
                     let message = format!("table {table} kept changing under the commit");
                     last = Some(Error::conflict("commit_lost", message).hint("stop other writers of this table, then retry"));
                 }
-                // The files stay: the catalog may name them. The next attempt looks for the marker.
+                // The files stay: the catalog may name them. The next attempt looks for the marker; after an error of the disk
+                // that is the next process'.
+                Ok(Attempt::Unknown(error)) if !error.is_retryable() => return Err(error),
                 Ok(Attempt::Unknown(error)) => last = Some(error),
                 Err(error) => {
                     // Errors come from before the transaction, or from one that was rolled back.

@@ -32,23 +32,6 @@ pub fn exists(url: &str) -> Result<bool> {
     path.try_exists().map_err(|error| Error::io("look at", &path, error))
 }
 
-/// Makes a directory and its parents, and their entries durable.
-pub fn create_directory(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(path).map_err(|error| Error::io("create directory", path, error))?;
-    path.ancestors().skip(1).take_while(|parent| !parent.as_os_str().is_empty()).take(4).try_for_each(|parent| {
-        // A parent that is not ours to open needs no sync: it was there before.
-        if File::open(parent).is_ok() { sync_directory(parent) } else { Ok(()) }
-    })
-}
-
-/// Makes a directory's entries durable.
-pub fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| Error::io("sync directory", path, error))
-}
-
 /// Writes a whole new file and makes it durable; its directory entry is the caller's to sync.
 pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {

@@ -37,16 +37,18 @@ pub use io::Io;
 pub use key_index::{IndexPolicy, KeyStore, OpenKeyStore};
 pub use name::TableName;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// The table property that holds the primary key, as a JSON list of column names.
 pub const PRIMARY_KEY_PROPERTY: &str = "kappa.primary-key";
 
 /// An error of the iceberg crate, with what was being done.
 pub(crate) fn iceberg_error(action: &str, error: iceberg::Error) -> Error {
-    let kind = match error.kind() {
-        iceberg::ErrorKind::DataInvalid => ErrorKind::Corruption,
-        _ => ErrorKind::Unavailable,
+    let message = format!("{action}: {error}");
+    let made = match error.kind() {
+        iceberg::ErrorKind::DataInvalid => Error::corruption("iceberg", message),
+        // All that is below it is the local disk.
+        _ => Error::disk("iceberg", message),
     };
-    Error::new(kind, "iceberg", format!("{action}: {error}")).source(error)
+    made.source(error)
 }

@@ -16,6 +16,7 @@ use super::expiry::expired;
 use super::live::{Live, LiveFile};
 use super::manifests::ManifestReader;
 use super::{files, iceberg_error};
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::time;
 
@@ -100,7 +101,7 @@ pub(super) fn build(
     let location = next_location(base, &built.metadata)?;
     created.push(location.clone());
     write_metadata(&built.metadata, &location)?;
-    files::sync_directory(&files::path_of(&format!("{}/metadata", base.location()))?)?;
+    durable::sync_directory(&files::path_of(&format!("{}/metadata", base.location()))?)?;
     let expired_metadata = built.expired_metadata_logs.into_iter().map(|entry| entry.metadata_file).collect();
     let table = Table::at(base.name().clone(), Arc::new(built.metadata), location);
     Ok(Built { table, snapshot_id, forgotten, expired_metadata })
@@ -115,7 +116,7 @@ fn next_location(base: &Table, metadata: &iceberg::spec::TableMetadata) -> Resul
     let text = next.to_string();
     let version = files::file_name(&text).split('-').next().unwrap_or_default();
     let location = format!("{}/metadata/{version}-{}.metadata.json", base.location(), time::new_ordered_uuid());
-    files::create_directory(&files::path_of(&format!("{}/metadata", base.location()))?)?;
+    durable::create_directory(&files::path_of(&format!("{}/metadata", base.location()))?)?;
     Ok(location)
 }
 
@@ -242,7 +243,13 @@ impl<'a> SnapshotWriter<'a> {
     }
 
     fn finish(&self, writer: ManifestWriter) -> Result<ManifestFile> {
-        self.reader.io().run(writer.write_manifest_file()).map_err(|error| iceberg_error("write a manifest", error))
+        self.reader.io().run(writer.write_manifest_file()).map_err(|error| self.unwritten(error))
+    }
+
+    /// The library does not say which file it could not write: it is the last one begun.
+    fn unwritten(&self, error: iceberg::Error) -> Error {
+        let path = self.created.last().map_or("a manifest", |url| files::spelling(url));
+        iceberg_error(&format!("write {path}"), error)
     }
 
     fn manifest_list(&mut self, manifests: Vec<ManifestFile>) -> Result<String> {
@@ -257,7 +264,7 @@ impl<'a> SnapshotWriter<'a> {
             list.add_manifests(manifests.into_iter())?;
             list.close().await
         };
-        self.reader.io().run(write).map_err(|error| iceberg_error("write a manifest list", error))?;
+        self.reader.io().run(write).map_err(|error| self.unwritten(error))?;
         Ok(url)
     }
 }

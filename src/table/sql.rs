@@ -1,7 +1,7 @@
 //! The SQLite database behind a catalog: the tables that Java's JdbcCatalog and pyiceberg's SqlCatalog open too, and the
 //! owners of versions. Every change is a compare-and-swap.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
@@ -9,9 +9,9 @@ use sqlx::{ConnectOptions, Connection, Row, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
 use super::catalog::fenced;
-use super::files;
 use super::io::Io;
 use super::name::TableName;
+use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time;
 
@@ -72,6 +72,7 @@ pub(super) enum Swapped {
 /// One connection; calls take turns.
 pub(super) struct Database {
     connection: Mutex<SqliteConnection>,
+    path: PathBuf,
     catalog: String,
 }
 
@@ -79,7 +80,7 @@ impl Database {
     /// Opens the database, and creates it with its parent directories on first use.
     pub(super) fn open(io: &Io, path: &Path, catalog: &str) -> Result<Self> {
         if let Some(parent) = path.parent() {
-            files::create_directory(parent)?;
+            durable::create_directory(parent)?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -96,15 +97,15 @@ impl Database {
                     std::thread::sleep(time::jitter(Duration::from_millis(50)))
                 }
                 result => {
-                    break result.map_err(|error| database_error("open the catalog", error).with("path", path.display()))?;
+                    break result.map_err(|error| database_error(path, "connect", error))?;
                 }
             }
             attempts += 1;
         };
         if let Some(parent) = path.parent() {
-            files::sync_directory(parent)?;
+            durable::sync_directory(parent)?;
         }
-        Ok(Self { connection: Mutex::new(connection), catalog: catalog.to_owned() })
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), catalog: catalog.to_owned() })
     }
 
     /// Where a table's metadata is.
@@ -112,7 +113,7 @@ impl Database {
         let mut connection = self.connection.lock().await;
         let query = format!("SELECT metadata_location FROM iceberg_tables WHERE {IS_THE_TABLE} AND {IS_A_TABLE}");
         let row = sqlx::query(&query).bind(&self.catalog).bind(name.namespace()).bind(name.table());
-        let row = row.fetch_optional(&mut *connection).await.map_err(|error| database_error("look up a table", error))?;
+        let row = row.fetch_optional(&mut *connection).await.map_err(self.failed("look up a table"))?;
         Ok(row.and_then(|row| row.get::<Option<String>, _>(0)))
     }
 
@@ -123,14 +124,14 @@ impl Database {
             "SELECT table_namespace, table_name FROM iceberg_tables WHERE catalog_name = ? AND {IS_A_TABLE} ORDER BY 1, 2"
         );
         let rows = sqlx::query(&query).bind(&self.catalog).fetch_all(&mut *connection).await;
-        let rows = rows.map_err(|error| database_error("list tables", error))?;
+        let rows = rows.map_err(self.failed("list tables"))?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     /// Adds a table and its namespace; false if the name is taken.
     pub(super) async fn insert(&self, name: &TableName, location: &str) -> Result<bool> {
         let mut connection = self.connection.lock().await;
-        let failed = |error| database_error("create a table", error);
+        let failed = self.failed("create a table");
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let namespace = "INSERT OR IGNORE INTO iceberg_namespace_properties VALUES (?, ?, 'exists', 'true')";
         let namespace = sqlx::query(namespace).bind(&self.catalog).bind(name.namespace());
@@ -148,14 +149,14 @@ impl Database {
         let mut connection = self.connection.lock().await;
         let query = format!("DELETE FROM iceberg_tables WHERE {IS_THE_TABLE} AND metadata_location = ? AND {IS_A_TABLE}");
         let query = sqlx::query(&query).bind(&self.catalog).bind(name.namespace()).bind(name.table()).bind(location);
-        let result = query.execute(&mut *connection).await.map_err(|error| database_error("drop a table", error))?;
+        let result = query.execute(&mut *connection).await.map_err(self.failed("drop a table"))?;
         Ok(result.rows_affected() == 1)
     }
 
     /// Makes `owner` the owner of a version, unless a later one is; gives back who owns it now.
     pub(super) async fn claim(&self, version: &str, owner: i64) -> Result<i64> {
         let mut connection = self.connection.lock().await;
-        let failed = |error| database_error("claim a version", error);
+        let failed = self.failed("claim a version");
         let claim = "INSERT INTO kappa_owners (version, owner, checkpoint) VALUES (?, ?, 0) \
                      ON CONFLICT (version) DO UPDATE SET owner = max(owner, excluded.owner) RETURNING owner";
         // All rows, so that the statement runs to its end and an error of its commit is seen.
@@ -166,17 +167,17 @@ impl Database {
     /// Looks whether a version is this owner's: `Conflict` if it is not.
     pub(super) async fn check_owner(&self, row: &OwnerRow<'_>) -> Result<()> {
         let mut connection = self.connection.lock().await;
-        let now = owner_of(&mut connection, row.version).await.map_err(|error| database_error("look up an owner", error))?;
+        let now = owner_of(&mut connection, row.version).await.map_err(self.failed("look up an owner"))?;
         if now == Some(row.owner) { Ok(()) } else { Err(fenced(row.version, row.owner, now)) }
     }
 
     /// Moves all tables and the owner's row, or nothing; `Conflict` if the version is not the owner's.
     pub(super) async fn swap(&self, swaps: &[Swap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
         let mut connection = self.connection.lock().await;
-        let failed = |error| database_error("commit", error);
+        let failed = self.failed("commit");
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         if let Some(owner) = owner
-            && let Err(error) = assert_owner(&mut transaction, owner).await
+            && let Err(error) = self.assert_owner(&mut transaction, owner).await
         {
             transaction.rollback().await.map_err(failed)?;
             return Err(error);
@@ -198,16 +199,21 @@ impl Database {
             Err(error) => Ok(Swapped::Unknown(failed(error))),
         }
     }
-}
 
-async fn assert_owner(transaction: &mut Transaction<'_, Sqlite>, row: &OwnerRow<'_>) -> Result<()> {
-    let failed = |error| database_error("commit", error);
-    let update = sqlx::query("UPDATE kappa_owners SET checkpoint = max(checkpoint, ?) WHERE version = ? AND owner = ?");
-    let update = update.bind(row.checkpoint).bind(row.version).bind(row.owner);
-    if update.execute(&mut **transaction).await.map_err(failed)?.rows_affected() == 1 {
-        return Ok(());
+    async fn assert_owner(&self, transaction: &mut Transaction<'_, Sqlite>, row: &OwnerRow<'_>) -> Result<()> {
+        let failed = self.failed("commit");
+        let update = sqlx::query("UPDATE kappa_owners SET checkpoint = max(checkpoint, ?) WHERE version = ? AND owner = ?");
+        let update = update.bind(row.checkpoint).bind(row.version).bind(row.owner);
+        if update.execute(&mut **transaction).await.map_err(failed)?.rows_affected() == 1 {
+            return Ok(());
+        }
+        Err(fenced(row.version, row.owner, owner_of(transaction, row.version).await.map_err(failed)?))
     }
-    Err(fenced(row.version, row.owner, owner_of(transaction, row.version).await.map_err(failed)?))
+
+    /// Makes an error of the database one that says what was being done to it.
+    fn failed(&self, action: &'static str) -> impl Fn(sqlx::Error) -> Error + Copy {
+        move |error| database_error(&self.path, action, error)
+    }
 }
 
 async fn owner_of(connection: &mut SqliteConnection, version: &str) -> sqlx::Result<Option<i64>> {
@@ -232,16 +238,21 @@ fn is_locked(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.message().contains("locked"))
 }
 
-fn database_error(action: &str, error: sqlx::Error) -> Error {
+/// Another writer's lock passes; all else is of the disk, where SQLite is, or of the database.
+fn database_error(path: &Path, action: &str, error: sqlx::Error) -> Error {
     let text = error.to_string();
-    if text.contains("malformed") || text.contains("not a database") {
-        return Error::corruption("catalog", format!("{action}: {text}")).source(error);
-    }
-    let locked = is_locked(&error);
-    let error = Error::new(ErrorKind::Unavailable, "catalog", format!("{action}: {text}")).source(error);
-    if !locked {
-        return error;
-    }
-    error
-        .hint("another process is in the middle of a transaction; if it is one that was stopped (SIGSTOP), end it with kill -9")
+    let message = format!("{action} (catalog {}): {text}", path.display());
+    let says = |words: &str| text.contains(words);
+    let made = if says("malformed") || says("not a database") {
+        Error::corruption("catalog", message)
+    } else if is_locked(&error) {
+        Error::new(ErrorKind::Unavailable, "catalog", message).hint(
+            "another process is in the middle of a transaction; if it is one that was stopped (SIGSTOP), end it with kill -9",
+        )
+    } else if says("unable to open") {
+        Error::disk("catalog", message).hint("see whether its directory can be written and has space")
+    } else {
+        Error::disk("catalog", message)
+    };
+    made.source(error)
 }

@@ -19,6 +19,7 @@ use super::prune::KeyRange;
 use super::scan::RowReader;
 use super::snapshot::Change;
 use super::{files, schema};
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::time;
 
@@ -303,5 +304,5 @@ pub(crate) fn new_data_url(table: &Table, suffix: &str) -> String {
 }
 
 pub(super) fn sync_data(table: &Table) -> Result<()> {
-    files::sync_directory(&files::path_of(&format!("{}/data", table.location()))?)
+    durable::sync_directory(&files::path_of(&format!("{}/data", table.location()))?)
 }

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 9] = [
     &["operator", "source", "sink"],
     &["state", "codec", "table", "log", "broker"],
     &["plan", "protocol"],
-    &["message", "config", "process", "time", "error"],
+    &["message", "config", "durable", "process", "time", "error"],
 ];
 /// The words that all the others speak: their own row may use them too.
 const WORDS: [&str; 2] = ["error", "time"];

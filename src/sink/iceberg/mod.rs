@@ -24,6 +24,7 @@ use ::iceberg::spec::{DataContentType, SchemaRef as IcebergSchemaRef};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::protocol::door::{Act, Door};
@@ -61,7 +62,7 @@ impl IcebergStaging {
         };
         let places = primary_key.iter().map(find).collect::<Result<Vec<_>>>()?;
         // A table that another engine made may have no file yet.
-        files::create_directory(&files::path_of(&format!("{}/data", table.location()))?)?;
+        durable::create_directory(&files::path_of(&format!("{}/data", table.location()))?)?;
         let key = ArrowSchema::new(places.iter().map(|place| schema.field(*place).clone()).collect::<Vec<_>>());
         Ok(Self {
             location: table.location().to_owned(),
@@ -118,7 +119,7 @@ impl IcebergStaging {
         self.close_data()?;
         self.close_keys()?;
         if !self.closed.is_empty() {
-            files::sync_directory(&files::path_of(&format!("{}/data", self.location))?)?;
+            durable::sync_directory(&files::path_of(&format!("{}/data", self.location))?)?;
         }
         failpoint::hit("K6");
         Ok(std::mem::take(&mut self.closed))

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::codec::JsonRowEncoder;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::log::encode::{BatchBuilder, MAX_RECORD};
 use crate::log::{Compression, NewRecord};
@@ -11,7 +12,7 @@ use crate::message::Epoch;
 use crate::plan::schema::Schema;
 use crate::protocol::failpoint;
 use crate::sink::{Change, StagedContent, StagedFile, StagingWriter};
-use crate::table::files::{self, ChecksumFile};
+use crate::table::files::ChecksumFile;
 use crate::time;
 use arrow::array::RecordBatch;
 
@@ -72,7 +73,7 @@ impl TopicStaging {
         };
         let (places, fields): (Vec<_>, Vec<_>) = target.key.iter().map(place).collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let folder = format!("outbox/{}", target.owner);
-        files::create_directory(&target.root.join(&folder))?;
+        durable::create_directory(&target.root.join(&folder))?;
         Ok(Self {
             value: JsonRowEncoder::new(&target.schema),
             key: (!places.is_empty()).then(|| (JsonRowEncoder::new(&Schema { fields }), places)),
@@ -198,7 +199,7 @@ impl StagingWriter for TopicStaging {
         self.write_batch()?;
         self.close()?;
         if !self.closed.is_empty() {
-            files::sync_directory(&self.target.root.join(&self.folder))?;
+            durable::sync_directory(&self.target.root.join(&self.folder))?;
         }
         failpoint::hit("K6");
         Ok(std::mem::take(&mut self.closed))

@@ -89,8 +89,9 @@ impl Catalog {
                     return Ok(Some(Compacted { files, snapshot_id, forgotten: built.forgotten }));
                 }
                 Ok(Attempt::Unknown(error)) => {
+                    let again = error.is_retryable() && !stop.load(SeqCst);
                     unknown = Some(error);
-                    if stop.load(SeqCst) {
+                    if !again {
                         break;
                     }
                 }
