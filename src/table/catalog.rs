@@ -1,12 +1,11 @@
 //! The catalog: which tables there are, and where their metadata is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use iceberg::io::FileIO;
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{MetadataLocation, TableCreation};
 use serde::{Deserialize, Serialize};
@@ -18,6 +17,7 @@ use super::io::Io;
 use super::maintenance::Policy;
 use super::manifests::ManifestReader;
 use super::marker::Marker;
+use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
 use super::sql::{Database, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
@@ -59,6 +59,13 @@ impl Default for Settings {
     }
 }
 
+/// What a new table says of its metadata files: that they are packed, and that other writers too remove old ones, as kappa does.
+const METADATA_PROPERTIES: [(&str, &str); 3] = [
+    ("write.metadata.compression-codec", "gzip"),
+    ("write.metadata.delete-after-commit.enabled", "true"),
+    ("write.metadata.previous-versions-max", "100"),
+];
+
 /// A catalog of Iceberg tables in a SQLite database. Cheap to clone; clones share the connection.
 #[derive(Clone)]
 pub struct Catalog {
@@ -68,13 +75,17 @@ pub struct Catalog {
     pub(super) manifests: ManifestReader,
     name: String,
     warehouse: String,
-    /// The metadata last seen of each table, by its location: unchanged files are not parsed again.
-    seen: Arc<Mutex<Seen>>,
+    /// Each table as it was last seen: unchanged files are not parsed again.
+    seen: Arc<Mutex<HashMap<TableName, Table>>>,
     /// Held while a commit is built and made: those of one process would only make each other lose.
     turn: Arc<Mutex<()>>,
+    /// Milliseconds by which snapshots are ahead of the clock: a test lets hours pass.
+    #[cfg(test)]
+    ahead: Arc<std::sync::atomic::AtomicI64>,
+    /// What another process does while the next commit is being made.
+    #[cfg(test)]
+    pub(super) meanwhile: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
 }
-
-type Seen = HashMap<TableName, (String, Arc<TableMetadata>)>;
 
 /// A table as it was when it was loaded.
 #[derive(Clone, Debug)]
@@ -82,6 +93,9 @@ pub struct Table {
     name: TableName,
     metadata: Arc<TableMetadata>,
     metadata_location: String,
+    refs: Arc<Refs>,
+    /// What was packed for this metadata file, and will be needed for the next.
+    pieces: Arc<Mutex<Pieces>>,
 }
 
 /// What a new table is made of.
@@ -128,6 +142,10 @@ impl Catalog {
             warehouse,
             seen: Arc::default(),
             turn: Arc::default(),
+            #[cfg(test)]
+            ahead: Arc::default(),
+            #[cfg(test)]
+            meanwhile: Arc::default(),
         })
     }
 
@@ -151,16 +169,11 @@ impl Catalog {
     pub fn load(&self, name: &TableName) -> Result<Option<Table>> {
         let Some(location) = self.io.run(self.database.location(name))? else { return Ok(None) };
         let seen = self.seen.lock().ok().and_then(|seen| seen.get(name).cloned());
-        let metadata = match seen {
-            Some((at, metadata)) if at == location => metadata,
-            _ => {
-                let path = files::path_of(&location)?;
-                let read = self.io.run(TableMetadata::read_from(&FileIO::new_with_fs(), &location));
-                let action = format!("read the metadata of table {name} at {}", path.display());
-                Arc::new(read.map_err(|error| iceberg_error(&action, error))?)
-            }
-        };
-        let table = Table { name: name.clone(), metadata, metadata_location: location };
+        if let Some(table) = seen.filter(|table| table.metadata_location == location) {
+            return Ok(Some(table));
+        }
+        let (metadata, refs) = metadata::read(&location, name)?;
+        let table = Table::new(name.clone(), metadata, location, refs);
         self.remember(&table);
         Ok(Some(table))
     }
@@ -228,6 +241,26 @@ impl Catalog {
         if now == ours { Ok(()) } else { Err(fenced(version, ours, Some(now))) }
     }
 
+    /// The time of a snapshot that is made now, in milliseconds since 1970 UTC.
+    pub(super) fn now_ms(&self) -> i64 {
+        let now = time::now_ms();
+        #[cfg(test)]
+        let now = now + self.ahead.load(std::sync::atomic::Ordering::SeqCst);
+        now
+    }
+
+    /// Does something between the next commit's look at a table and its work.
+    #[cfg(test)]
+    pub(crate) fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(act));
+    }
+
+    /// Lets time pass for the snapshots.
+    #[cfg(test)]
+    pub(crate) fn pass(&self, time: Duration) {
+        self.ahead.fetch_add(time.as_millis() as i64, std::sync::atomic::Ordering::SeqCst);
+    }
+
     /// Does something to the next commit.
     #[cfg(test)]
     pub(crate) fn inject(&self, fault: super::sql::Fault) {
@@ -243,7 +276,7 @@ impl Catalog {
         let builder = base.metadata().clone().into_builder(Some(base.metadata_location.clone()));
         let builder = builder.set_ref("main", SnapshotReference::new(snapshot_id, retention)).unwrap();
         let to = format!("{}/metadata/99999-{}.metadata.json", base.location(), time::new_uuid());
-        write_metadata(&builder.build().unwrap().metadata, &to).unwrap();
+        base.next(builder.build().unwrap().metadata, to.clone()).write_metadata().unwrap();
         let swap = Swap { name: name.clone(), from: base.metadata_location, to };
         assert!(matches!(self.io.run(self.database.swap(&[swap], None)).unwrap(), Swapped::Done));
     }
@@ -259,9 +292,10 @@ impl Catalog {
         let directory = files::path_of(&format!("{location}/metadata"))?;
         files::create_directory(&directory)?;
         let metadata_location = MetadataLocation::new_with_metadata(&location, &metadata).to_string();
-        write_metadata(&metadata, &metadata_location)?;
+        let table = Table::new(create.name.clone(), metadata, metadata_location, Refs::default());
+        table.write_metadata()?;
         files::sync_directory(&directory)?;
-        Ok(Table { name: create.name.clone(), metadata: Arc::new(metadata), metadata_location })
+        Ok(table)
     }
 
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
@@ -270,7 +304,7 @@ impl Catalog {
 
     pub(super) fn remember(&self, table: &Table) {
         if let Ok(mut seen) = self.seen.lock() {
-            seen.insert(table.name.clone(), (table.metadata_location.clone(), table.metadata.clone()));
+            seen.insert(table.name.clone(), table.clone());
         }
     }
 }
@@ -288,7 +322,9 @@ fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<Ta
         properties.insert(PRIMARY_KEY_PROPERTY.to_owned(), key);
     }
     properties.entry("write.parquet.compression-codec".to_owned()).or_insert_with(|| "zstd".to_owned());
-    properties.entry("write.metadata.previous-versions-max".to_owned()).or_insert_with(|| "100".to_owned());
+    for (key, value) in METADATA_PROPERTIES {
+        properties.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+    }
     let creation = TableCreation::builder()
         .name(create.name.table().to_owned())
         .location(location)
@@ -298,12 +334,6 @@ fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<Ta
         .build();
     let built = TableMetadataBuilder::from_table_creation(creation).and_then(|builder| builder.assign_uuid(uuid).build());
     Ok(built.map_err(|error| iceberg_error(&format!("create table {}", create.name), error))?.metadata)
-}
-
-/// Writes a metadata file and makes its content durable.
-pub(super) fn write_metadata(metadata: &TableMetadata, location: &str) -> Result<()> {
-    let json = serde_json::to_vec(metadata).map_err(|error| Error::internal(format!("table metadata: {error}")))?;
-    files::write_durable(&files::path_of(location)?, &json)
 }
 
 fn absolute(path: &str) -> Result<PathBuf> {
@@ -333,8 +363,25 @@ fn changed(name: &TableName) -> Error {
 }
 
 impl Table {
-    pub(super) fn at(name: TableName, metadata: Arc<TableMetadata>, metadata_location: String) -> Self {
-        Self { name, metadata, metadata_location }
+    fn new(name: TableName, metadata: TableMetadata, metadata_location: String, refs: Refs) -> Self {
+        let (metadata, refs) = (Arc::new(metadata), Arc::new(refs));
+        Self { name, metadata, metadata_location, refs, pieces: Arc::default() }
+    }
+
+    /// The state after this one, at another place; branches and tags but for main stay as they are.
+    pub(super) fn next(&self, metadata: TableMetadata, metadata_location: String) -> Self {
+        Self { metadata: Arc::new(metadata), metadata_location, ..self.clone() }
+    }
+
+    /// Writes the metadata file and makes its content durable.
+    pub(super) fn write_metadata(&self) -> Result<()> {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        metadata::write(&self.metadata, &self.refs, &self.metadata_location, &mut pieces)
+    }
+
+    /// The snapshots that branches and tags name, main's included.
+    pub(super) fn named_snapshots(&self) -> HashSet<i64> {
+        self.refs.snapshots().chain(self.metadata.current_snapshot_id()).collect()
     }
 
     /// Its name.

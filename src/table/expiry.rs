@@ -7,10 +7,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use iceberg::spec::TableMetadata;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::catalog::Table;
 
 /// How long snapshots stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,23 +31,11 @@ impl Default for Retention {
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// The snapshots of `metadata` that may go at `now` (milliseconds since 1970 UTC). Those that a branch or tag names stay.
-pub(super) fn expired(metadata: &TableMetadata, retention: &Retention, now: i64) -> Result<Vec<i64>> {
-    let snapshots: Vec<(i64, i64)> =
-        metadata.snapshots().map(|snapshot| (snapshot.timestamp_ms(), snapshot.snapshot_id())).collect();
-    let gone = choose(snapshots.clone(), &HashSet::new(), retention, now);
-    if gone.len() < retention.at_least {
-        return Ok(Vec::new());
-    }
-    Ok(choose(snapshots, &named(metadata)?, retention, now))
-}
-
-/// The snapshots that branches and tags name. The metadata does not tell them but in its JSON form.
-fn named(metadata: &TableMetadata) -> Result<HashSet<i64>> {
-    let json = serde_json::to_value(metadata).map_err(|error| Error::internal(format!("table metadata: {error}")))?;
-    let refs = json.get("refs").and_then(serde_json::Value::as_object).into_iter().flatten();
-    let refs = refs.filter_map(|(_, reference)| reference.get("snapshot-id").and_then(serde_json::Value::as_i64));
-    Ok(refs.chain(metadata.current_snapshot_id()).collect())
+/// The snapshots of a table that may go at `now` (milliseconds since 1970 UTC). Those that a branch or tag names stay.
+pub(super) fn expired(table: &Table, retention: &Retention, now: i64) -> Vec<i64> {
+    let snapshots = table.metadata().snapshots().map(|snapshot| (snapshot.timestamp_ms(), snapshot.snapshot_id()));
+    let gone = choose(snapshots.collect(), &table.named_snapshots(), retention, now);
+    if gone.len() < retention.at_least { Vec::new() } else { gone }
 }
 
 /// Of (time, snapshot) pairs those that may go.

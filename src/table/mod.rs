@@ -7,8 +7,8 @@
 //!
 //! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
 //! [`datafile`] Parquet and its metrics; [`catalog`] over [`sql`]; [`commit`] with [`marker`] (a pure decision),
-//! [`upsert`] (rewrite or position deletes) and [`snapshot`] (manifests to metadata) and [`expiry`]; [`maintenance`] keeps it small; [`live`] what a snapshot holds, and
-//! [`scan`] its rows.
+//! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
+//! [`maintenance`] keeps it small; [`live`] what a snapshot holds, and [`scan`] its rows.
 
 pub mod catalog;
 pub mod commit;
@@ -20,6 +20,7 @@ pub mod live;
 pub mod maintenance;
 pub mod manifests;
 pub mod marker;
+mod metadata;
 pub mod name;
 mod prune;
 pub mod scan;
@@ -33,6 +34,8 @@ pub use iceberg::spec::SnapshotRef;
 pub use catalog::{Catalog, CreateTable, Settings, Table};
 pub use commit::{CommitKind, CommitOutcome, Fence, TableCommit};
 pub use io::Io;
+#[cfg(test)]
+pub(crate) use metadata::tests::said_by_a_job;
 pub use name::TableName;
 #[cfg(test)]
 pub(crate) use sql::Fault;

@@ -351,6 +351,24 @@ fn old_metadata_files_go_and_the_log_stays_short() {
     assert_eq!(world.other().require(&name("t")).unwrap().metadata().metadata_log().len(), 3);
 }
 
+/// Another tool rewrites the table, and removes what the commit that is being made is still to read.
+#[test]
+fn a_commit_whose_base_is_removed_meanwhile_is_built_again() {
+    let world = World::rewriting_below(0);
+    let table = world.create("t", &["k"]);
+    world.commit(&table, 1, vec![upsert(&[row("a", 1), row("b", 1)])]);
+    let before = files_of(&table);
+    let other = world.other().with_settings(Settings { rewrite_below: u64::MAX, ..Settings::default() });
+    world.catalog.meanwhile(move || {
+        foreign_commit(&other, "t", 1, &[row("z", 9)]).unwrap();
+        let gone = before.iter().filter(|file| file.ends_with(".parquet") || file.ends_with(".avro"));
+        gone.for_each(|file| std::fs::remove_file(file.trim_start_matches("file://")).unwrap());
+    });
+    world.commit(&table, 2, vec![upsert(&[row("a", 2)])]);
+    assert_eq!(world.read("t"), [row("a", 2), row("b", 1), row("z", 9)]);
+    assert_eq!(world.summary("t")["kappa.checkpoint"], "2");
+}
+
 #[test]
 fn snapshots_expire_and_the_marker_is_still_found() {
     use crate::table::expiry::Retention;

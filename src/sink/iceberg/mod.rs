@@ -2,6 +2,8 @@
 //! [`crate::table::Catalog::commit`].
 
 #[cfg(test)]
+mod age_tests;
+#[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
 mod crash_tests;
