@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-import environment
+import spark_environment
 
-SERVE = Path(environment.__file__).with_name("serve.py")
+SERVE = Path(spark_environment.__file__).with_name("serve.py")
 
 
 class SparkError(Exception):
@@ -65,28 +65,13 @@ class Spark:
         return answer
 
 
-def started(log: Path, fetch: bool) -> Spark:
-    return Spark(environment.environment(fetch), log)
-
-
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
     """Spark, fetched if it was not yet."""
     try:
-        spark = started(tmp_path_factory.mktemp("spark") / "log", fetch=True)
-    except environment.MissingError as missing:
+        folder = spark_environment.environment()
+    except spark_environment.MissingError as missing:
         pytest.skip(f"no Spark: {missing}")
+    spark = Spark(folder, tmp_path_factory.mktemp("spark") / "log")
     yield spark
     spark.stop()
-
-
-@pytest.fixture(scope="session")
-def spark_if_there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark | None]:
-    """Spark, if it was fetched before."""
-    try:
-        spark = started(tmp_path_factory.mktemp("spark") / "log", fetch=False)
-    except environment.MissingError:
-        yield None
-    else:
-        yield spark
-        spark.stop()

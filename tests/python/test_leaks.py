@@ -138,8 +138,13 @@ def check(place: Path, folder: Path, checkpoints: int) -> None:
     assert after[0] <= before[0] + 4
     assert after[1] <= before[1] + 48
     # The next process removes what this one could not finish. It forgets nothing itself.
-    with arriving(), live(folder, 3600, "20ms") as process:
-        reach(place, delivered(place) + 10, process, log)
+    with live(folder, 3600, "20ms") as process:
+        with arriving():
+            reach(place, delivered(place) + 10, process, log)
+        last = 0
+        while last < delivered(place):  # until nothing comes any more
+            last = delivered(place)
+            time.sleep(1.5)
     for name in TABLES:
         table = Path(open_catalog(place).load_table(name).location().removeprefix("file://"))
         there = {path for path in table.rglob("*") if path.is_file()}

@@ -138,27 +138,34 @@ def with_moved_deletes(table: Table) -> Snapshot | None:
     return None
 
 
-@pytest.mark.slow
-def test_deletes_that_a_merge_has_moved(place: Path, monkeypatch: pytest.MonkeyPatch, spark_if_there: Spark | None) -> None:
+def check_moved_deletes(place: Path, monkeypatch: pytest.MonkeyPatch, spark: Spark | None) -> None:
+    """Commits and merges, until a merge has moved deletes: every reader gives the same rows before and after it, and at the end."""
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
     options = kappa.run.engine_options
     tables = {"rewrite_below": 0, "merge_deletes_at": 1_000_000, "compaction": {"fan_in": 2}}
     monkeypatch.setattr(kappa.run, "engine_options", lambda *job, **more: {**options(*job, **more), "tables": tables})
-    records = [{"user": i * 7_919 % 5_000, "n": i} for i in range(60_000)]
+    records = [{"user": i * 7_919 % 5_000, "n": i, "at": i} for i in range(60_000)]
     kappa.Log().create("visits", partitions=2)
     job = kappa.Job("moved")
-    visits = job.read("visits", schema={"user": kappa.Int64, "n": kappa.Int64})
+    schema = {"user": kappa.Int64, "n": kappa.Int64, "at": kappa.Timestamp("ms")}
+    visits = job.read("visits", schema=schema, event_time="at")
     job.write(visits.group_by("user").agg(kappa.len(), last=col("n").max()))
-    found = None
+    found, given = None, 0
     with job.start(mode="live", output_table="t.moved", checkpoint_interval="1ms") as run:
-        for first in range(0, len(records), 600):
-            kappa.Log().append("visits", records[first : first + 600])
+        while given < len(records) and found is None:
+            kappa.Log().append("visits", records[given : given + 600])
+            given += 600
             time.sleep(0.03)
-            if first % 6_000 == 5_400 and (found := with_moved_deletes(open_catalog(place).load_table("t.moved"))):
-                break
-        while run.status().events < first + 600:
+            if given % 6_000 == 0:
+                found = with_moved_deletes(open_catalog(place).load_table("t.moved"))
+        while run.status().events < given:
             time.sleep(0.01)
     assert found is not None, "no commit came during a merge"
-    merged = every_reader(place, "t.moved", spark_if_there, found.snapshot_id)
-    assert merged == every_reader(place, "t.moved", spark_if_there, found.parent_snapshot_id)
-    assert sum(row[1] for row in every_reader(place, "t.moved", spark_if_there)) == first + 600
+    merged = every_reader(place, "t.moved", spark, found.snapshot_id)
+    assert merged == every_reader(place, "t.moved", spark, found.parent_snapshot_id)
+    assert sum(row[1] for row in every_reader(place, "t.moved", spark)) == given
+
+
+@pytest.mark.slow
+def test_deletes_that_a_merge_has_moved(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_moved_deletes(place, monkeypatch, None)

@@ -20,7 +20,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 import kappa
 from spark_support import Spark, SparkError
 from test_end_to_end import has_table
-from test_readers import content, every_reader
+from test_readers import check_moved_deletes, content, every_reader
 
 SCRIPT = """
 import kappa, kappa.run
@@ -190,3 +190,8 @@ def test_spark_maintains_what_a_live_job_writes(
     for name in TABLES:
         every_reader(place, name, spark)
     assert "warning" not in log.read_text().lower(), log.read_text()
+
+
+@pytest.mark.soak
+def test_spark_reads_deletes_that_a_merge_has_moved(place: Path, monkeypatch: pytest.MonkeyPatch, spark: Spark) -> None:
+    check_moved_deletes(place, monkeypatch, spark)

@@ -78,6 +78,20 @@ fn a_large_table_gets_position_deletes() {
 }
 
 #[test]
+fn what_was_not_prepared_is_gone_with_its_writer() {
+    let world = World::rewriting_below(0);
+    let table = world.create("t", &["k"]);
+    let before = files_of(&table);
+    let mut staging = crate::sink::iceberg::IcebergStaging::new(&table).unwrap().roll_at(1);
+    for number in 0..3 {
+        crate::sink::StagingWriter::write(&mut staging, upsert(&[row("a", number)])).unwrap();
+    }
+    assert!(files_of(&table).len() >= before.len() + 2);
+    drop(staging);
+    assert_eq!(files_of(&table), before);
+}
+
+#[test]
 fn everything_can_be_deleted() {
     for rewrite_below in [0, u64::MAX] {
         let world = World::rewriting_below(rewrite_below);

@@ -121,6 +121,14 @@ impl IcebergStaging {
     }
 }
 
+/// What was not prepared is nobody's: a job that stops between two checkpoints leaves no file.
+impl Drop for IcebergStaging {
+    fn drop(&mut self) {
+        files::remove_quietly(self.data.iter().chain(&self.keys).map(ParquetFile::url));
+        files::remove_quietly(self.closed.iter().map(|file| &file.path));
+    }
+}
+
 fn finish(mut file: ParquetFile) -> Result<FinishedFile> {
     file.flush()?;
     failpoint::hit("K5");

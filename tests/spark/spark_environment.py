@@ -20,7 +20,7 @@ class MissingError(Exception):
     """Spark cannot be started on this machine; says why."""
 
 
-def environment(fetch: bool = True) -> Path:
+def environment() -> Path:
     """A folder with a virtual environment and, in `jars`, what Spark needs for Iceberg."""
     try:
         jars.java()
@@ -32,8 +32,6 @@ def environment(fetch: bool = True) -> Path:
     folder = place / key
     if (folder / "complete").exists():
         return folder
-    if not fetch:
-        raise MissingError("Spark was not fetched on this machine; make soak does it")
     place.mkdir(parents=True, exist_ok=True)
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
