@@ -53,7 +53,7 @@ format: setup ## rustfmt and ruff, in place
 	$(VENV)/ruff check --fix .
 	cargo fmt
 
-soak: wheel kafka ## kills by the hundred, outages, failover, against real brokers; about 15 minutes
+soak: wheel kafka ## kills by the hundred, outages, failover, against real brokers; Spark beside a live job; about 20 minutes
 	$(VENV)/python -m pytest -m soak -s
 
 bench: wheel ## a table of speeds, beside DuckDB and Polars

@@ -49,7 +49,7 @@ LOST = ("Cannot commit", "CommitFailed", "Missing required files", "found new", 
 
 
 class Feed:
-    """Records that arrive while the job runs."""
+    """Records that arrive while the job runs. Merchants come and go: those of the past change no more."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
@@ -60,11 +60,14 @@ class Feed:
     def add(self, count: int) -> None:
         first = len(self.records)
         more = [
-            {"merchant_id": f"m{self._chance.randrange(300)}", "amount": first + i, "event_time": 1_772_303_400_000 + first + i}
-            for i in range(count)
+            {"merchant_id": self._merchant(number), "amount": number, "event_time": 1_772_303_400_000 + number}
+            for number in range(first, first + count)
         ]
         kappa.Log().append("payments", more)
         self.records += more
+
+    def _merchant(self, number: int) -> str:
+        return f"m{number // 20 + self._chance.randrange(20):08}"
 
     def _run(self) -> None:
         while not self._over.wait(0.25):
@@ -142,6 +145,9 @@ def maintain(spark: Spark, place: Path, process: subprocess.Popen[bytes], log: P
     went_through = 0
     for name in TABLES:
         for procedure, arguments in REWRITES.items():
+            if must and (name, procedure) == ("t.totals", "rewrite_data_files"):
+                # Files that change every second are never Spark's; those of the past are.
+                arguments += ", where => 'merchant_id < \"m00000050\"'"
             before = checkpoint(place, name)
             tries = range(20 if must else 3)
             done = any(attempt(spark, place, f"{procedure}(table => '{name}', {arguments})") for _ in tries)
