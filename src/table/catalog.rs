@@ -84,8 +84,11 @@ pub struct Catalog {
     ahead: Arc<std::sync::atomic::AtomicI64>,
     /// What another process does while the next commit is being made.
     #[cfg(test)]
-    pub(super) meanwhile: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    pub(super) meanwhile: Arc<Mutex<Option<Act>>>,
 }
+
+#[cfg(test)]
+type Act = Box<dyn FnOnce() + Send>;
 
 /// A table as it was when it was loaded.
 #[derive(Clone, Debug)]

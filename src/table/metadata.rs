@@ -48,7 +48,10 @@ impl Refs {
 
 /// What was packed for the file before.
 #[derive(Debug, Default)]
-pub(super) struct Pieces(HashMap<(Part, i64), Piece>);
+pub(super) struct Pieces(Kept);
+
+/// By part and group of sequence numbers.
+type Kept = HashMap<(Part, i64), Piece>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Part {
@@ -192,12 +195,12 @@ struct Output {
     checksum: Crc,
     /// Text that is not in `bytes` yet.
     open: String,
-    kept: HashMap<(Part, i64), Piece>,
-    used: HashMap<(Part, i64), Piece>,
+    kept: Kept,
+    used: Kept,
 }
 
 impl Output {
-    fn new(packed: bool, kept: HashMap<(Part, i64), Piece>) -> Self {
+    fn new(packed: bool, kept: Kept) -> Self {
         let bytes = if packed { GZIP_HEADER.to_vec() } else { Vec::new() };
         Self { packed, bytes, checksum: Crc::new(), open: String::new(), kept, used: HashMap::new() }
     }
@@ -258,10 +261,14 @@ impl Output {
         let mut checksum = Crc::new();
         checksum.update(text.as_bytes());
         self.checksum.combine(&checksum);
-        if self.packed { pack(&text, end, &mut self.bytes) } else { Ok(self.bytes.extend_from_slice(text.as_bytes())) }
+        if self.packed {
+            return pack(&text, end, &mut self.bytes);
+        }
+        self.bytes.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 
-    fn finish(mut self) -> Result<(Vec<u8>, HashMap<(Part, i64), Piece>)> {
+    fn finish(mut self) -> Result<(Vec<u8>, Kept)> {
         self.close(FlushCompress::Finish)?;
         if self.packed {
             self.bytes.extend_from_slice(&self.checksum.sum().to_le_bytes());
