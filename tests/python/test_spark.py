@@ -28,7 +28,7 @@ from kappa import col
 
 # Tables that are not small, so that upserts are made by position deletes; merged by kappa too, or by Spark alone.
 original = kappa.run.engine_options
-kappa.run.engine_options = lambda job, **more: {**original(job, **more), "tables": {"rewrite_below": 0, "compaction": {"fan_in": %(fan_in)d}}}
+kappa.run.engine_options = lambda job, **more: {**original(job, **more), "tables": {"rewrite_below": 0, "compaction": %(compaction)s}}
 
 job = kappa.Job("maintained")
 schema = {"merchant_id": kappa.String, "amount": kappa.Int64, "event_time": kappa.Timestamp("ms")}
@@ -136,6 +136,7 @@ def attempt(spark: Spark, place: Path, call: str) -> bool:
     except SparkError as error:
         if not any(text in str(error) for text in LOST):
             raise
+        print(f"{call}: {error}"[:500])
         return False
     return True
 
@@ -169,7 +170,7 @@ def test_spark_maintains_what_a_live_job_writes(
 ) -> None:
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
     script, log = tmp_path / "job.py", tmp_path / "job.log"
-    script.write_text(SCRIPT.replace("%(fan_in)d", "8"))
+    script.write_text(SCRIPT.replace("%(compaction)s", "{}"))
     kappa.Log().create("payments", partitions=2)
     feed = Feed()
     feed.add(2_000)
@@ -185,7 +186,7 @@ def test_spark_maintains_what_a_live_job_writes(
             assert attempt(spark, place, f"rewrite_data_files(table => '{name}', options => map('rewrite-all', 'true'))")
             assert attempt(spark, place, f"expire_snapshots(table => '{name}', older_than => TIMESTAMP '2100-01-01 00:00:00')")
             assert not any("kappa.checkpoint" in s.summary.additional_properties for s in snapshots(place, name))
-        script.write_text(SCRIPT.replace("%(fan_in)d", "1000"))
+        script.write_text(SCRIPT.replace("%(compaction)s", "{'fan_in': 1000, 'deleted_share': 1.0}"))
         with live(script, log) as process:
             maintain(spark, place, process, log, must=True)
             feed.__exit__()
