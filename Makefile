@@ -8,7 +8,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup kafka wheel demo demo-kafka sim test test-rust test-python test-interpreters check format bench bench-kafka bench-state soak clean
+.PHONY: help setup kafka wheel demo demo-kafka sim test test-rust test-python test-interpreters check format bench bench-kafka bench-state bench-table soak clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -56,7 +56,7 @@ format: setup ## rustfmt and ruff, in place
 sim: setup ## a thousand seeds of the simulation; about 10 minutes
 	KAPPA_SIM_SEEDS=$${KAPPA_SIM_SEEDS:-1000} tools/cargo.sh test --release --test rust sim::seeds -- --nocapture
 
-soak: wheel kafka ## kills by the thousand, outages, failover, random faults; about an hour (KAPPA_SOAK_KILLS, KAPPA_SOAK_SECONDS)
+soak: wheel kafka ## kills by the thousand, outages, failover, random faults, Spark beside a live job; about an hour (KAPPA_SOAK_KILLS, KAPPA_SOAK_SECONDS)
 	$(VENV)/python -m pytest -m soak -s
 
 bench: wheel ## a table of speeds, beside DuckDB and Polars
@@ -67,6 +67,9 @@ bench-kafka: wheel kafka ## from a real Kafka broker, beside raw clients, Flink,
 
 bench-state: wheel ## state beyond its budget of memory, beside memory to spare (a quarter of an hour)
 	$(VENV)/python benches/state/bench.py
+
+bench-table: wheel ## a table of 10,000 commits, one a second: what commits and scans of it cost (a quarter of an hour)
+	$(VENV)/python benches/table/age.py
 
 clean: ## what the targets made in the checkout; the cache outside stays
 	rm -rf .venv .kappa-demo .kappa-demo-kafka .kappa-bench .kappa dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,12 +1,11 @@
 //! The catalog: which tables there are, and where their metadata is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use iceberg::io::FileIO;
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{MetadataLocation, TableCreation};
 use serde::{Deserialize, Serialize};
@@ -19,6 +18,7 @@ use super::key_index::{IndexPolicy, KeyIndexes};
 use super::maintenance::Policy;
 use super::manifests::ManifestReader;
 use super::marker::Marker;
+use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
 use super::sql::{Database, OwnerRow, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
@@ -65,6 +65,13 @@ impl Default for Settings {
     }
 }
 
+/// What a new table says of its metadata files: that they are packed, and that other writers too remove old ones, as kappa does.
+const METADATA_PROPERTIES: [(&str, &str); 3] = [
+    ("write.metadata.compression-codec", "gzip"),
+    ("write.metadata.delete-after-commit.enabled", "true"),
+    ("write.metadata.previous-versions-max", "100"),
+];
+
 /// A catalog of Iceberg tables in a SQLite database. Cheap to clone; clones share the connection.
 #[derive(Clone)]
 pub struct Catalog {
@@ -75,15 +82,22 @@ pub struct Catalog {
     pub(super) door: Door,
     name: String,
     warehouse: String,
-    /// The metadata last seen of each table, by its location: unchanged files are not parsed again.
-    seen: Arc<Mutex<Seen>>,
+    /// Each table as it was last seen: unchanged files are not parsed again.
+    seen: Arc<Mutex<HashMap<TableName, Table>>>,
     /// Held while a commit is built and made: those of one process would only make each other lose.
     turn: Arc<Mutex<()>>,
     /// Where the rows of keys are.
     pub(super) indexes: KeyIndexes,
+    /// Milliseconds by which snapshots are ahead of the clock: a test lets hours pass.
+    #[cfg(test)]
+    ahead: Arc<std::sync::atomic::AtomicI64>,
+    /// What another process does while the next commit is being made.
+    #[cfg(test)]
+    pub(super) meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
 
-type Seen = HashMap<TableName, (String, Arc<TableMetadata>)>;
+#[cfg(test)]
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// A table as it was when it was loaded.
 #[derive(Clone, Debug)]
@@ -91,6 +105,9 @@ pub struct Table {
     name: TableName,
     metadata: Arc<TableMetadata>,
     metadata_location: String,
+    refs: Arc<Refs>,
+    /// What was packed for this metadata file, and will be needed for the next.
+    pieces: Arc<Mutex<Pieces>>,
 }
 
 /// What a new table is made of.
@@ -139,6 +156,10 @@ impl Catalog {
             seen: Arc::default(),
             turn: Arc::default(),
             indexes: KeyIndexes::default(),
+            #[cfg(test)]
+            ahead: Arc::default(),
+            #[cfg(test)]
+            meanwhile: Arc::default(),
         })
     }
 
@@ -168,16 +189,11 @@ impl Catalog {
         let location = self.door.pass(Act::Find, || self.io.run(self.database.location(name)))?;
         let Some(location) = location else { return Ok(None) };
         let seen = self.seen.lock().ok().and_then(|seen| seen.get(name).cloned());
-        let metadata = match seen {
-            Some((at, metadata)) if at == location => metadata,
-            _ => {
-                let path = files::path_of(&location)?;
-                let read = self.io.run(TableMetadata::read_from(&FileIO::new_with_fs(), &location));
-                let action = format!("read the metadata of table {name} at {}", path.display());
-                Arc::new(read.map_err(|error| iceberg_error(&action, error))?)
-            }
-        };
-        let table = Table { name: name.clone(), metadata, metadata_location: location };
+        if let Some(table) = seen.filter(|table| table.metadata_location == location) {
+            return Ok(Some(table));
+        }
+        let (metadata, refs) = metadata::read(&location, name)?;
+        let table = Table::new(name.clone(), metadata, location, refs);
         self.remember(&table);
         Ok(Some(table))
     }
@@ -246,6 +262,26 @@ impl Catalog {
         if now == ours { Ok(()) } else { Err(fenced(version, ours, Some(now))) }
     }
 
+    /// The time of a snapshot that is made now, in milliseconds since 1970 UTC.
+    pub(super) fn now_ms(&self) -> i64 {
+        let now = time::now_ms();
+        #[cfg(test)]
+        let now = now + self.ahead.load(std::sync::atomic::Ordering::SeqCst);
+        now
+    }
+
+    /// Does something between the next commit's look at a table and its work.
+    #[cfg(test)]
+    pub(crate) fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(act));
+    }
+
+    /// Lets time pass for the snapshots.
+    #[cfg(test)]
+    pub(crate) fn pass(&self, time: Duration) {
+        self.ahead.fetch_add(time.as_millis() as i64, std::sync::atomic::Ordering::SeqCst);
+    }
+
     /// Sets a table back to an earlier snapshot, as other tools do.
     #[cfg(test)]
     pub(crate) fn set_back(&self, name: &TableName, snapshot_id: i64) {
@@ -255,7 +291,7 @@ impl Catalog {
         let builder = base.metadata().clone().into_builder(Some(base.metadata_location.clone()));
         let builder = builder.set_ref("main", SnapshotReference::new(snapshot_id, retention)).unwrap();
         let to = format!("{}/metadata/99999-{}.metadata.json", base.location(), time::new_uuid());
-        write_metadata(&builder.build().unwrap().metadata, &to).unwrap();
+        base.next(builder.build().unwrap().metadata, to.clone()).write_metadata().unwrap();
         let swap = Swap { name: name.clone(), from: base.metadata_location, to };
         assert!(matches!(self.swap(&[swap], None).unwrap(), Swapped::Done));
     }
@@ -269,14 +305,15 @@ impl Catalog {
         let metadata = new_metadata(create, location.clone(), uuid)?;
         let metadata_location = MetadataLocation::new_with_metadata(&location, &metadata).to_string();
         let directory = files::path_of(&location)?;
+        let table = Table::new(create.name.clone(), metadata, metadata_location, Refs::default());
         let write = || {
             durable::create_directory(&directory.join("data"))?;
             durable::create_directory(&directory.join("metadata"))?;
-            write_metadata(&metadata, &metadata_location)?;
+            table.write_metadata()?;
             durable::sync_directory(&directory.join("metadata"))
         };
         write().inspect_err(|_| drop(std::fs::remove_dir_all(&directory)))?;
-        Ok(Table { name: create.name.clone(), metadata: Arc::new(metadata), metadata_location })
+        Ok(table)
     }
 
     /// Moves tables and the owner's row, or nothing. Where the catalog does not answer nobody knows which.
@@ -291,7 +328,7 @@ impl Catalog {
 
     pub(super) fn remember(&self, table: &Table) {
         if let Ok(mut seen) = self.seen.lock() {
-            seen.insert(table.name.clone(), (table.metadata_location.clone(), table.metadata.clone()));
+            seen.insert(table.name.clone(), table.clone());
         }
     }
 }
@@ -309,7 +346,9 @@ fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<Ta
         properties.insert(PRIMARY_KEY_PROPERTY.to_owned(), key);
     }
     properties.entry("write.parquet.compression-codec".to_owned()).or_insert_with(|| "zstd".to_owned());
-    properties.entry("write.metadata.previous-versions-max".to_owned()).or_insert_with(|| "100".to_owned());
+    for (key, value) in METADATA_PROPERTIES {
+        properties.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+    }
     let creation = TableCreation::builder()
         .name(create.name.table().to_owned())
         .location(location)
@@ -319,12 +358,6 @@ fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<Ta
         .build();
     let built = TableMetadataBuilder::from_table_creation(creation).and_then(|builder| builder.assign_uuid(uuid).build());
     Ok(built.map_err(|error| iceberg_error(&format!("create table {}", create.name), error))?.metadata)
-}
-
-/// Writes a metadata file and makes its content durable.
-pub(super) fn write_metadata(metadata: &TableMetadata, location: &str) -> Result<()> {
-    let json = serde_json::to_vec(metadata).map_err(|error| Error::internal(format!("table metadata: {error}")))?;
-    files::write_durable(&files::path_of(location)?, &json)
 }
 
 fn absolute(path: &str) -> Result<PathBuf> {
@@ -354,8 +387,25 @@ fn changed(name: &TableName) -> Error {
 }
 
 impl Table {
-    pub(super) fn at(name: TableName, metadata: Arc<TableMetadata>, metadata_location: String) -> Self {
-        Self { name, metadata, metadata_location }
+    fn new(name: TableName, metadata: TableMetadata, metadata_location: String, refs: Refs) -> Self {
+        let (metadata, refs) = (Arc::new(metadata), Arc::new(refs));
+        Self { name, metadata, metadata_location, refs, pieces: Arc::default() }
+    }
+
+    /// The state after this one, at another place; branches and tags but for main stay as they are.
+    pub(super) fn next(&self, metadata: TableMetadata, metadata_location: String) -> Self {
+        Self { metadata: Arc::new(metadata), metadata_location, ..self.clone() }
+    }
+
+    /// Writes the metadata file and makes its content durable.
+    pub(super) fn write_metadata(&self) -> Result<()> {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        metadata::write(&self.metadata, &self.refs, &self.metadata_location, &mut pieces)
+    }
+
+    /// The snapshots that branches and tags name, main's included.
+    pub(super) fn named_snapshots(&self) -> HashSet<i64> {
+        self.refs.snapshots().chain(self.metadata.current_snapshot_id()).collect()
     }
 
     /// Its name.

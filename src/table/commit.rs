@@ -163,7 +163,20 @@ impl Catalog {
         let _turn = self.turn();
         let mut prepared = Vec::with_capacity(commits.len());
         for commit in commits {
-            prepared.push(self.prepare(commit, fence, first, created)?);
+            let base = self.require(&commit.table)?;
+            #[cfg(test)]
+            if let Some(act) = self.meanwhile.lock().ok().and_then(|mut act| act.take()) {
+                act();
+            }
+            match self.prepare(commit, &base, fence, first, created) {
+                Ok(table) => prepared.push(table),
+                // Another tool's maintenance may have removed what this base names: what the table has now decides. A staged
+                // file is nobody else's.
+                Err(error) if error.code() != "staged_file" && self.has_moved(&base)? => {
+                    return Ok(Attempt::Lost(commit.table.clone()));
+                }
+                Err(error) => return Err(error),
+            }
         }
         failpoint::hit("K15");
         let swaps: Vec<Swap> = prepared.iter().filter_map(Prepared::swap).cloned().collect();
@@ -177,15 +190,21 @@ impl Catalog {
     }
 
     /// Looks whether the checkpoint is in the table; if not, writes the table's next state.
-    fn prepare(&self, commit: &TableCommit, fence: &Fence, first: bool, created: &mut Vec<String>) -> Result<Prepared> {
-        let base = self.require(&commit.table)?;
+    fn prepare(
+        &self,
+        commit: &TableCommit,
+        base: &Table,
+        fence: &Fence,
+        first: bool,
+        created: &mut Vec<String>,
+    ) -> Result<Prepared> {
         if base.uuid() != commit.table_uuid {
             return Err(Error::conflict("table_replaced", format!("table {} was replaced by another one", commit.table))
                 .with("expected_uuid", commit.table_uuid)
                 .with("found_uuid", base.uuid())
                 .hint("the version that this process wrote is gone: stop it"));
         }
-        snapshot::check_supported(&base)?;
+        snapshot::check_supported(base)?;
         let marker = marker_of(commit)?;
         if let Decision::Already(snapshot_id) = decide(&Facts::of(base.metadata(), &marker), &marker)? {
             let snapshot = snapshot_id.and_then(|id| base.metadata().snapshot_by_id(id));
@@ -193,20 +212,20 @@ impl Catalog {
             return Ok(Prepared::Already(snapshot_id, released(commit, copied.is_some_and(|staged| staged == "copied"))));
         }
         for file in &commit.files {
-            check_staged(file, &base, first && fence.recovering, first)?;
+            check_staged(file, base, first && fence.recovering, first)?;
         }
         let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?;
-        let Planned { change, copied, step } = self.plan(commit, &base, &manifests, created)?;
+        let Planned { change, copied, step } = self.plan(commit, base, &manifests, created)?;
         let mut summary = commit.summary.clone();
         summary.insert(STAGED.to_owned(), if copied { "copied" } else { "adopted" }.to_owned());
-        let notes = Notes { summary: &summary, properties: marker.properties() };
-        let built = build(&self.manifests, &base, manifests, &change, notes, &self.settings, created)?;
+        let notes = Notes { summary: &summary, properties: marker.properties(), now: self.now_ms() };
+        let built = build(&self.manifests, base, manifests, &change, notes, &self.settings, created)?;
         let swap = base.swap_for(&built.table);
         let primary_key = match &commit.kind {
             CommitKind::Append => Vec::new(),
             CommitKind::Upsert { primary_key } => primary_key.clone(),
         };
-        Ok(Prepared::Built(Box::new(Next { base, built, step, primary_key }), swap, released(commit, copied)))
+        Ok(Prepared::Built(Box::new(Next { base: base.clone(), built, step, primary_key }), swap, released(commit, copied)))
     }
 
     fn plan(
@@ -235,6 +254,11 @@ impl Catalog {
     /// Moves tables to what was built for them, if the version is still this owner's.
     pub(super) fn publish(&self, swaps: &[Swap], fence: &Fence) -> Result<Swapped> {
         self.swap(swaps, Some(&fence.row()?))
+    }
+
+    /// Whether the catalog has another state of the table by now.
+    pub(super) fn has_moved(&self, base: &Table) -> Result<bool> {
+        Ok(self.load(base.name())?.is_none_or(|now| now.metadata_location() != base.metadata_location()))
     }
 
     /// Goes on from what the catalog has now.

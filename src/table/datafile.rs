@@ -47,6 +47,11 @@ pub struct FinishedFile {
 }
 
 impl ParquetFile {
+    /// Where it is.
+    pub fn url(&self) -> &String {
+        &self.url
+    }
+
     /// Creates a file of rows with `schema`, whose fields carry their ids ([`super::schema::to_arrow`]).
     pub fn create(url: &str, schema: &SchemaRef) -> Result<Self> {
         let properties = WriterProperties::builder()

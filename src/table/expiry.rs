@@ -7,10 +7,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use iceberg::spec::{SnapshotRef, TableMetadata};
+use iceberg::spec::SnapshotRef;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::catalog::Table;
 
 /// How long snapshots stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,26 +35,15 @@ const HOUR_MS: i64 = 3_600_000;
 /// Snapshots that are dated later than now and stay.
 const MOST_TO_COME: usize = 1000;
 
-/// The snapshots of `metadata` that may go at `now` (milliseconds since 1970 UTC). Those that a branch or tag names stay.
-pub(super) fn expired(metadata: &TableMetadata, retention: &Retention, now: i64) -> Result<Vec<i64>> {
+/// The snapshots of a table that may go at `now` (milliseconds since 1970 UTC). Those that a branch or tag names stay.
+pub(super) fn expired(table: &Table, retention: &Retention, now: i64) -> Vec<i64> {
     let key = |snapshot: &SnapshotRef| (snapshot.timestamp_ms(), snapshot.sequence_number(), snapshot.snapshot_id());
-    let mut snapshots: Vec<_> = metadata.snapshots().map(key).collect();
+    let mut snapshots: Vec<_> = table.metadata().snapshots().map(key).collect();
     // Many have the same time where the clock was set back: they are in the order of their commits all the same.
     snapshots.sort_unstable();
     let snapshots: Vec<(i64, i64)> = snapshots.into_iter().map(|(time, _, id)| (time, id)).collect();
-    let gone = choose(&snapshots, &HashSet::new(), retention, now);
-    if gone.len() < retention.at_least {
-        return Ok(Vec::new());
-    }
-    Ok(choose(&snapshots, &named(metadata)?, retention, now))
-}
-
-/// The snapshots that branches and tags name. The metadata does not tell them but in its JSON form.
-fn named(metadata: &TableMetadata) -> Result<HashSet<i64>> {
-    let json = serde_json::to_value(metadata).map_err(|error| Error::internal(format!("table metadata: {error}")))?;
-    let refs = json.get("refs").and_then(serde_json::Value::as_object).into_iter().flatten();
-    let refs = refs.filter_map(|(_, reference)| reference.get("snapshot-id").and_then(serde_json::Value::as_i64));
-    Ok(refs.chain(metadata.current_snapshot_id()).collect())
+    let gone = choose(&snapshots, &table.named_snapshots(), retention, now);
+    if gone.len() < retention.at_least { Vec::new() } else { gone }
 }
 
 /// Of (time, snapshot) pairs, in the order of their commits, those that may go.

@@ -7,8 +7,8 @@
 //!
 //! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
 //! [`datafile`] Parquet and its metrics; [`catalog`] over [`sql`]; [`commit`] with [`marker`] (a pure decision),
-//! [`upsert`] (rewrite or position deletes) and [`snapshot`] (manifests to metadata) and [`expiry`]; [`maintenance`] keeps it small; [`live`] what a snapshot holds, and
-//! [`scan`] its rows.
+//! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
+//! [`maintenance`] keeps it small; [`live`] what a snapshot holds, and [`scan`] its rows.
 
 pub mod catalog;
 pub mod commit;
@@ -21,6 +21,7 @@ pub mod live;
 pub mod maintenance;
 pub mod manifests;
 pub mod marker;
+mod metadata;
 pub mod name;
 mod prune;
 pub mod scan;
@@ -35,6 +36,8 @@ pub use catalog::{Catalog, CreateTable, Settings, Table};
 pub use commit::{CommitKind, CommitOutcome, Fence, TableCommit};
 pub use io::Io;
 pub use key_index::{IndexPolicy, KeyStore, OpenKeyStore};
+#[cfg(test)]
+pub(crate) use metadata::tests::said_by_a_job;
 pub use name::TableName;
 
 use crate::error::Error;

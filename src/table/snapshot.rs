@@ -1,7 +1,6 @@
 //! From a change to the next metadata of a table: manifests, manifest list, snapshot, metadata file, all durable.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use iceberg::MetadataLocation;
 use iceberg::io::FileIO;
@@ -11,11 +10,11 @@ use iceberg::spec::{
     UNASSIGNED_SEQUENCE_NUMBER,
 };
 
-use super::catalog::{Settings, Table, write_metadata};
+use super::catalog::{Settings, Table};
 use super::expiry::expired;
 use super::live::{Live, LiveFile};
 use super::manifests::ManifestReader;
-use super::{files, iceberg_error};
+use super::{files, iceberg_error, metadata};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::time;
@@ -48,6 +47,8 @@ pub(super) struct Built {
 pub(super) struct Notes<'a> {
     pub(super) summary: &'a BTreeMap<String, String>,
     pub(super) properties: HashMap<String, String>,
+    /// The time, in milliseconds since 1970 UTC.
+    pub(super) now: i64,
 }
 
 /// Refuses tables that the commit does not know how to extend.
@@ -86,7 +87,7 @@ pub(super) fn build(
         .with_parent_snapshot_id(metadata.current_snapshot_id())
         .with_sequence_number(metadata.next_sequence_number())
         // A clock that was set back must not stop the commits.
-        .with_timestamp_ms(time::now_ms().max(metadata.last_updated_ms()))
+        .with_timestamp_ms(notes.now.max(metadata.last_updated_ms()))
         .with_manifest_list(manifest_list)
         .with_summary(summary)
         .with_schema_id(metadata.current_schema_id())
@@ -94,16 +95,16 @@ pub(super) fn build(
     let failed = |error| iceberg_error(&format!("extend table {}", base.name()), error);
     let builder = metadata.clone().into_builder(Some(base.metadata_location().to_owned()));
     let builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(failed)?;
-    let expired = if base.may_be_cleaned() { expired(metadata, &settings.retention, time::now_ms())? } else { vec![] };
+    let expired = if base.may_be_cleaned() { expired(base, &settings.retention, notes.now) } else { vec![] };
     let forgotten = expired.iter().filter_map(|id| metadata.snapshot_by_id(*id).cloned()).collect();
     let builder = builder.remove_snapshots(&expired);
     let built = builder.set_properties(notes.properties).and_then(|builder| builder.build()).map_err(failed)?;
     let location = next_location(base, &built.metadata)?;
     created.push(location.clone());
-    write_metadata(&built.metadata, &location)?;
+    let table = base.next(built.metadata, location);
+    table.write_metadata()?;
     durable::sync_directory(&files::path_of(&format!("{}/metadata", base.location()))?)?;
     let expired_metadata = built.expired_metadata_logs.into_iter().map(|entry| entry.metadata_file).collect();
-    let table = Table::at(base.name().clone(), Arc::new(built.metadata), location);
     Ok(Built { table, snapshot_id, forgotten, expired_metadata })
 }
 
@@ -115,7 +116,8 @@ fn next_location(base: &Table, metadata: &iceberg::spec::TableMetadata) -> Resul
     };
     let text = next.to_string();
     let version = files::file_name(&text).split('-').next().unwrap_or_default();
-    let location = format!("{}/metadata/{version}-{}.metadata.json", base.location(), time::new_ordered_uuid());
+    let (id, suffix) = (time::new_ordered_uuid(), metadata::suffix(metadata));
+    let location = format!("{}/metadata/{version}-{id}{suffix}", base.location());
     durable::create_directory(&files::path_of(&format!("{}/metadata", base.location()))?)?;
     Ok(location)
 }

@@ -16,6 +16,7 @@ import kappa
 from kafka_support import *  # noqa: F403 (its fixtures)
 from kappa import col
 from kappa.testing import temporary
+from spark_support import *  # noqa: F403 (its fixtures)
 
 SCHEMA = {
     "status": kappa.String,

@@ -78,6 +78,20 @@ fn a_large_table_gets_position_deletes() {
 }
 
 #[test]
+fn what_was_not_prepared_is_gone_with_its_writer() {
+    let world = World::rewriting_below(0);
+    let table = world.create("t", &["k"]);
+    let before = files_of(&table);
+    let mut staging = crate::sink::iceberg::IcebergStaging::new(&table).unwrap().roll_at(1);
+    for number in 0..3 {
+        crate::sink::StagingWriter::write(&mut staging, upsert(&[row("a", number)])).unwrap();
+    }
+    assert!(files_of(&table).len() >= before.len() + 2);
+    drop(staging);
+    assert_eq!(files_of(&table), before);
+}
+
+#[test]
 fn everything_can_be_deleted() {
     for rewrite_below in [0, u64::MAX] {
         let world = World::rewriting_below(rewrite_below);
@@ -349,6 +363,24 @@ fn old_metadata_files_go_and_the_log_stays_short() {
     let json = |entry: &std::io::Result<std::fs::DirEntry>| entry.as_ref().unwrap().path().to_string_lossy().ends_with(".json");
     assert_eq!(std::fs::read_dir(directory).unwrap().filter(json).count(), 4);
     assert_eq!(world.other().require(&name("t")).unwrap().metadata().metadata_log().len(), 3);
+}
+
+/// Another tool rewrites the table, and removes what the commit that is being made is still to read.
+#[test]
+fn a_commit_whose_base_is_removed_meanwhile_is_built_again() {
+    let world = World::rewriting_below(0);
+    let table = world.create("t", &["k"]);
+    world.commit(&table, 1, vec![upsert(&[row("a", 1), row("b", 1)])]);
+    let before = files_of(&table);
+    let other = world.other().with_settings(Settings { rewrite_below: u64::MAX, ..Settings::default() });
+    world.catalog.meanwhile(move || {
+        foreign_commit(&other, "t", 1, &[row("z", 9)]).unwrap();
+        let gone = before.iter().filter(|file| file.ends_with(".parquet") || file.ends_with(".avro"));
+        gone.for_each(|file| std::fs::remove_file(file.trim_start_matches("file://")).unwrap());
+    });
+    world.commit(&table, 2, vec![upsert(&[row("a", 2)])]);
+    assert_eq!(world.read("t"), [row("a", 2), row("b", 1), row("z", 9)]);
+    assert_eq!(world.summary("t")["kappa.checkpoint"], "2");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! [`crate::table::Catalog::commit`].
 
 #[cfg(test)]
+mod age_tests;
+#[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
 mod crash_tests;
@@ -84,8 +86,9 @@ impl IcebergStaging {
     }
 
     /// The same writer behind a door.
-    pub fn behind(self, door: Door) -> Self {
-        Self { door, ..self }
+    pub fn behind(mut self, door: Door) -> Self {
+        self.door = door;
+        self
     }
 
     fn write_rows(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -137,6 +140,14 @@ impl IcebergStaging {
         let Some(file) = self.keys.take() else { return Ok(()) };
         self.closed.push(staged(StagedContent::DeletedKeys, &finish(file)?, serde_json::Value::Null));
         Ok(())
+    }
+}
+
+/// What was not prepared is nobody's: a job that stops between two checkpoints leaves no file.
+impl Drop for IcebergStaging {
+    fn drop(&mut self) {
+        files::remove_quietly(self.data.iter().chain(&self.keys).map(ParquetFile::url));
+        files::remove_quietly(self.closed.iter().map(|file| &file.path));
     }
 }
 

@@ -70,7 +70,11 @@ impl Catalog {
     pub fn rewrite(&self, name: &TableName, uuid: Uuid, stop: &AtomicBool) -> Result<Option<Rewritten>> {
         let Some(table) = self.load(name)?.filter(|table| table.uuid() == uuid) else { return Ok(None) };
         check_supported(&table)?;
-        rewrite::rewrite(self, &table, &self.settings.compaction, stop)
+        match rewrite::rewrite(self, &table, &self.settings.compaction, stop) {
+            // Another tool removed what was being read: the next look finds what it has made of it.
+            Err(_) if self.has_moved(&table)? => Ok(None),
+            rewritten => rewritten,
+        }
     }
 
     /// The second half: commits what was rewritten, on top of what came meanwhile.
@@ -128,14 +132,14 @@ impl Catalog {
         // What takes time is done before other commits have to wait, and again only if one came meanwhile.
         let Some(mut plan) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
         let _turn = self.turn();
-        if self.load(&rewritten.table)?.is_none_or(|now| now.metadata_location() != plan.base.metadata_location()) {
+        if self.has_moved(&plan.base)? {
             files::remove_quietly(&std::mem::take(created));
             let Some(again) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
             plan = again;
         }
         let Planned { base, manifests, change } = plan;
         let summary = inherited(&base);
-        let notes = Notes { summary: &summary, properties: Default::default() };
+        let notes = Notes { summary: &summary, properties: Default::default(), now: self.now_ms() };
         let built = build(self.manifests(), &base, manifests, &change, notes, &self.settings, created)?;
         match self.publish(&[base.swap_for(&built.table)], fence)? {
             Swapped::Done => {
@@ -155,10 +159,21 @@ impl Catalog {
         if was_rolled_back(&base) {
             return Ok(None);
         }
+        match self.plan_on(rewritten, &base, created) {
+            Err(_) if self.has_moved(&base)? => Ok(None),
+            planned => Ok(planned?.map(|(manifests, change)| Planned { base, manifests, change })),
+        }
+    }
+
+    fn plan_on(
+        &self,
+        rewritten: &Rewritten,
+        base: &Table,
+        created: &mut Vec<String>,
+    ) -> Result<Option<(Vec<ManifestFile>, Change)>> {
         let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?;
         let live = Live::load(self.manifests(), &manifests)?;
-        let change = rewrite::plan(rewritten, &base, &live, created)?;
-        Ok(change.map(|change| Planned { base, manifests, change }))
+        Ok(rewrite::plan(rewritten, base, &live, created)?.map(|change| (manifests, change)))
     }
 
     /// Removes the files that only these forgotten snapshots named. How many that were. Another call with the same snapshots
