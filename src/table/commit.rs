@@ -179,7 +179,8 @@ impl Catalog {
         if let Decision::Already(snapshot_id) = decide(&Facts::of(base.metadata(), &marker), &marker)? {
             let snapshot = snapshot_id.and_then(|id| base.metadata().snapshot_by_id(id));
             let copied = snapshot.and_then(|snapshot| snapshot.summary().additional_properties.get(STAGED));
-            return Ok(Prepared::Already(snapshot_id, released(commit, copied.is_some_and(|staged| staged == "copied"))));
+            let copied = copied.is_some_and(|staged| staged == "copied");
+            return Ok(Prepared::Already(snapshot_id, released(commit, &base, copied)));
         }
         for file in &commit.files {
             check_staged(file, &base, first && fence.recovering, first)?;
@@ -191,7 +192,7 @@ impl Catalog {
         let notes = Notes { summary: &summary, properties: marker.properties() };
         let built = build(&self.manifests, &base, manifests, &change, notes, &self.settings, created)?;
         let swap = base.swap_for(&built.table);
-        Ok(Prepared::Built(Box::new(built), swap, released(commit, copied)))
+        Ok(Prepared::Built(Box::new(built), swap, released(commit, &base, copied)))
     }
 
     fn plan(
@@ -224,7 +225,8 @@ impl Catalog {
     /// Goes on from what the catalog has now.
     pub(super) fn adopt(&self, built: &Built) {
         self.remember(&built.table);
-        files::remove_quietly(&built.expired_metadata);
+        let location = built.table.location();
+        files::remove_quietly(built.expired_metadata.iter().filter(|url| files::is_below(url, location)));
     }
 
     fn done(&self, prepared: Prepared) -> CommitOutcome {
@@ -294,9 +296,11 @@ fn data_file(file: &StagedFile, table: &Table) -> Result<DataFile> {
     Err(Error::corruption("staged_file", format!("the description of staged file {} is not of it", file.path)))
 }
 
-fn released(commit: &TableCommit, copied: bool) -> Vec<String> {
+/// The staged files that no snapshot needs. What is removed later lies under the table, whatever a manifest says.
+fn released(commit: &TableCommit, table: &Table, copied: bool) -> Vec<String> {
     let free = |file: &&StagedFile| copied || file.content == StagedContent::DeletedKeys;
-    commit.files.iter().filter(free).map(|file| file.path.clone()).collect()
+    let ours = |path: &String| files::is_below(path, table.location());
+    commit.files.iter().filter(free).map(|file| file.path.clone()).filter(ours).collect()
 }
 
 /// The marker keys of a summary, for callers that build one.
