@@ -85,10 +85,8 @@ pub fn run(payload: &[u8]) {
 
 fn compare(batch: &RecordBatch, value: &Value) {
     let column = |name: &str| batch.column_by_name(name).unwrap();
-    for (name, wanted) in [("a", Value::as_i64 as fn(&Value) -> Option<i64>), ("t", Value::as_i64)] {
-        if !value[name].is_string() {
-            assert_eq!(integer(column(name), name == "t"), wanted(&value[name]), "{name}");
-        }
+    for name in ["a", "t"].into_iter().filter(|name| !value[name].is_string()) {
+        assert_eq!(integer(column(name), name == "t"), whole(&value[name]), "{name}");
     }
     assert_eq!(text(column("s")), value["s"].as_str());
     let float = column("b").as_primitive::<Float64Type>();
@@ -104,13 +102,18 @@ fn compare(batch: &RecordBatch, value: &Value) {
     let list = column("l").as_list::<i32>();
     let elements = list.is_valid(0).then(|| list.value(0));
     let elements = elements.map(|list| (0..list.len()).map(|i| integer(&list.slice(i, 1), false)).collect::<Vec<_>>());
-    assert_eq!(elements, value["l"].as_array().map(|list| list.iter().map(Value::as_i64).collect()));
+    assert_eq!(elements, value["l"].as_array().map(|list| list.iter().map(whole).collect()));
     let object = column("o").as_struct();
     assert_eq!(object.is_valid(0), value["o"].is_object());
     if object.is_valid(0) {
-        assert_eq!(integer(object.column(0), false), value["o"]["a"].as_i64());
+        assert_eq!(integer(object.column(0), false), whole(&value["o"]["a"]));
         assert_eq!(text(object.column(1)), value["o"]["s"].as_str());
     }
+}
+
+/// An integer; -0 is one to the decoder, and a float to serde_json.
+fn whole(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| (value.as_f64()? == 0.0).then_some(0))
 }
 
 fn integer(column: &ArrayRef, is_instant: bool) -> Option<i64> {

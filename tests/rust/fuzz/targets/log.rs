@@ -135,10 +135,9 @@ fn write(place: &Path, same: bool) {
     drop(writer);
     let end = topic.extent(Partition(0)).unwrap().end;
     let mut block = RecordBlock::default();
-    let mut reader = topic.reader(Partition(0), Offset(end.0 - 1)).unwrap();
-    let polled = reader.poll(&mut block, 1 << 16, None);
-    if same {
-        polled.unwrap();
+    // Damage before it may stand in the way.
+    let polled = topic.reader(Partition(0), Offset(end.0 - 1)).and_then(|mut reader| reader.poll(&mut block, 1 << 16, None));
+    if same && polled.is_ok() {
         assert_eq!(block.value(0), value);
     }
     let _ = log.enforce_retention(i64::MAX);
@@ -220,4 +219,49 @@ pub fn run_batches(input: &[u8]) {
             }
         }
     }
+}
+
+/// What a bomb must come to.
+const REFUSED: u8 = 0;
+const READ: u8 = 1;
+
+/// Batches that are a thousand times as large once they are unpacked: a record of 60 MiB, which is read, and frames one after
+/// the other that come to gigabytes, which are not.
+pub fn bombs() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for compression in [Compression::Lz4, Compression::Zstd] {
+        let mut builder = BatchBuilder::new(compression);
+        builder.push(&NewRecord { value: Some(&vec![0; 60 << 20]), timestamp: 7, ..NewRecord::default() });
+        builder.finish(0, 0).unwrap();
+        let batch = builder.bytes();
+        seeds.push([&[READ], batch].concat());
+        let mut bomb = [&[REFUSED], &batch[..61], batch[61..].repeat(40).as_slice()].concat();
+        repair_batches(&mut bomb[1..]);
+        seeds.push(bomb);
+    }
+    seeds
+}
+
+/// In a file of batches, and in a log.
+pub fn run_bomb(input: &[u8]) {
+    let (expected, batch) = (input[0], &input[1..]);
+    let mut block = RecordBlock::default();
+    let outcome = BatchStream::new(batch).next(&mut block);
+    assert_eq!(outcome.is_ok(), expected == READ, "{outcome:?}");
+    drop(block);
+    let place = scratch("bomb");
+    let _ = std::fs::remove_dir_all(&place);
+    let topic = LogDir::open(&place).create_topic(TOPIC, 1, Retention::default()).unwrap();
+    std::fs::write(place.join("t/0/00000000000000000000.log"), batch).unwrap();
+    // A writer finds the end again: the batch is whole.
+    std::fs::remove_file(place.join("t/0/extent")).unwrap();
+    drop(topic.writer(Partition(0), WriterOptions::default()).unwrap());
+    let mut reader = topic.reader(Partition(0), Offset(0)).unwrap();
+    let mut block = RecordBlock::default();
+    for _ in 0..3 {
+        let polled = reader.poll(&mut block, 1 << 20, None);
+        assert_eq!(polled.is_ok(), expected == READ, "{polled:?}");
+    }
+    // What the one batch took is given back.
+    assert!(block.data.capacity() < 32 << 20, "{} bytes are kept", block.data.capacity());
 }

@@ -7,6 +7,8 @@ mod json;
 mod log;
 mod table;
 
+use std::path::{Path, PathBuf};
+
 /// One thing that reads bytes of others.
 pub struct Target {
     /// Its name.
@@ -21,14 +23,15 @@ pub struct Target {
 
 /// All of them.
 pub const ALL: &[Target] = &[
-    Target { name: "json", quick: 60_000, seeds: json::seeds, run: json::run },
-    Target { name: "log", quick: 1_500, seeds: log::seeds, run: log::run },
+    Target { name: "json", quick: 20_000, seeds: json::seeds, run: json::run },
+    Target { name: "log", quick: 300, seeds: log::seeds, run: log::run },
     Target { name: "batches", quick: 20_000, seeds: log::batch_seeds, run: log::run_batches },
+    Target { name: "bombs", quick: 0, seeds: log::bombs, run: log::run_bomb },
     Target { name: "manifest", quick: 10_000, seeds: documents::manifests, run: documents::run_manifest },
     Target { name: "messages", quick: 60_000, seeds: documents::messages, run: documents::run_message },
-    Target { name: "plan", quick: 6_000, seeds: documents::plans, run: documents::run_plan },
+    Target { name: "plan", quick: 3_000, seeds: documents::plans, run: documents::run_plan },
     Target { name: "config", quick: 6_000, seeds: documents::configs, run: documents::run_config },
-    Target { name: "table", quick: 600, seeds: table::seeds, run: table::run },
+    Target { name: "table", quick: 100, seeds: table::seeds, run: table::run },
 ];
 
 /// The target of a name.
@@ -36,11 +39,15 @@ pub fn named(name: &str) -> &'static Target {
     ALL.iter().find(|target| target.name == name).expect("a target of this name")
 }
 
-/// A folder of this process's own, in memory where there is such a place: inputs by the thousand are written to it.
-fn scratch(name: &str) -> std::path::PathBuf {
-    let memory = std::path::Path::new("/dev/shm");
-    let root = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
-    root.join(format!("kappa-fuzz-{:08x}", std::process::id())).join(name)
+/// A folder in memory, where there is one: files by the thousand are written.
+pub fn memory() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() }
+}
+
+/// A folder of this process's own.
+fn scratch(name: &str) -> PathBuf {
+    memory().join(format!("kappa-fuzz-{:08x}", std::process::id())).join(name)
 }
 
 /// Removes what [`scratch`] made.
@@ -51,7 +58,7 @@ pub fn clear() {
 }
 
 /// Copies a folder and what is in it.
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
