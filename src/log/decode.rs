@@ -1,6 +1,6 @@
 //! Batches to records: positions in the bytes as they were read, nothing copied unless it was compressed.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
 use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
@@ -128,7 +128,7 @@ impl Unpacker {
                 }
                 decoder.reinit()?;
             } else if before == (input.pos(), out.len()) {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
+                return Err(ErrorKind::UnexpectedEof.into());
             }
         }
         Ok(())
@@ -141,7 +141,8 @@ fn lz4(packed: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
     while out.len() - start <= MAX_RECORDS {
         let room = make_room(out, start);
         if frames.by_ref().take(room as u64).read_to_end(out)? < room {
-            return Ok(());
+            // The frame has ended. What follows would not be read by others either.
+            return if frames.get_ref().is_empty() { Ok(()) } else { Err(ErrorKind::InvalidData.into()) };
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+
 import kappa
 
 CASES = Path(__file__).parents[1] / "data" / "json_cases.jsonl"
@@ -77,15 +78,23 @@ def test_python_agrees_but_for_rules_that_it_does_not_know() -> None:
 def test_duckdb_reads_what_is_good(place: Path) -> None:
     """It is more lenient, with commas at the end and comments: only what is good can be compared."""
     good = [payload_of(case).decode() for case in cases() if is_good(case) and b"\0" not in payload_of(case)]
-    found = duckdb.connect().execute("select text from (select unnest(?) as text) where json_type(text) is distinct from 'OBJECT'", [good])
+    found = duckdb.connect().execute(
+        "select text from (select unnest(?) as text) where json_type(text) is distinct from 'OBJECT'", [good]
+    )
     assert found.fetchall() == []
 
 
 def test_numbers_that_fit_no_column_are_put_aside(place: Path) -> None:
     numbers = {
-        "i": (kappa.Int64, ["9" * 10_000, "-" + "9" * 10_000, "9223372036854775808", "1e3", "1.0", "1e400", "0." + "0" * 10_000]),
+        "i": (
+            kappa.Int64,
+            ["9" * 10_000, "-" + "9" * 10_000, "9223372036854775808", "1e3", "1.0", "1e400", "0." + "0" * 10_000],
+        ),
         "f": (kappa.Float64, ["1e400", "-1e400", "9" * 10_000, "1e" + "9" * 10_000]),
-        "d": (kappa.Decimal(38, 9), ["1e400", "9" * 10_000, "0." + "1" * 10_000, "1e-10", "1e" + "9" * 10_000, "1e-" + "9" * 10_000]),
+        "d": (
+            kappa.Decimal(38, 9),
+            ["1e400", "9" * 10_000, "0." + "1" * 10_000, "1e-10", "1e" + "9" * 10_000, "1e-" + "9" * 10_000],
+        ),
     }
     fits = {
         "i": ["-0", "9223372036854775807", "-9223372036854775808"],

@@ -235,9 +235,14 @@ pub fn bombs() -> Vec<Vec<u8>> {
         builder.finish(0, 0).unwrap();
         let batch = builder.bytes();
         seeds.push([&[READ], batch].concat());
-        let mut bomb = [&[REFUSED], &batch[..61], batch[61..].repeat(40).as_slice()].concat();
-        repair_batches(&mut bomb[1..]);
-        seeds.push(bomb);
+        let mut bombs = vec![[&[REFUSED], &batch[..61], batch[61..].repeat(40).as_slice()].concat()];
+        if compression == Compression::Lz4 {
+            // One frame: its head, its blocks, and the mark of its end.
+            let (head, blocks) = (&batch[..61 + 7], &batch[61 + 7..batch.len() - 4]);
+            bombs.push([&[REFUSED], head, blocks.repeat(40).as_slice(), &[0; 4]].concat());
+        }
+        bombs.iter_mut().for_each(|bomb| repair_batches(&mut bomb[1..]));
+        seeds.extend(bombs);
     }
     seeds
 }
@@ -248,6 +253,7 @@ pub fn run_bomb(input: &[u8]) {
     let mut block = RecordBlock::default();
     let outcome = BatchStream::new(batch).next(&mut block);
     assert_eq!(outcome.is_ok(), expected == READ, "{outcome:?}");
+    eprintln!("{} bytes: {outcome:?}", batch.len());
     drop(block);
     let place = scratch("bomb");
     let _ = std::fs::remove_dir_all(&place);
