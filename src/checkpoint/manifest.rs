@@ -288,13 +288,13 @@ impl Manifest {
         let is_below = |folder: &str, path: &str| {
             path.strip_prefix(folder).is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
         };
-        let files = self.outputs.iter().flat_map(|output| output.files.iter().chain(&output.dead_letters));
+        let mut files = self.outputs.iter().flat_map(|output| output.files.iter().chain(&output.dead_letters));
         let stray_file = |file: &&StagedFile| match file.content {
             StagedContent::Records => !is_below("outbox/", &file.path),
             StagedContent::Data | StagedContent::DeletedKeys => file.path.split('/').any(|part| part == ".."),
         };
         let stray_state = self.state.as_deref().filter(|state| !is_below("state/", state));
-        stray_state.or_else(|| files.into_iter().find(stray_file).map(|file| file.path.as_str()))
+        stray_state.or_else(|| files.find(stray_file).map(|file| file.path.as_str()))
     }
 
     /// Whether the records of each output add up: named invariant, checked before each commit.
