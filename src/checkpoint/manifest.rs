@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::message::{Epoch, Offset, Partition};
 use crate::plan::logical::JobPlan;
 use crate::plan::time_zones::ZoneTables;
-use crate::protocol::checkpoint::StagedFile;
+use crate::protocol::checkpoint::{StagedContent, StagedFile};
 use crate::protocol::event_time::PartitionTime;
 pub use crate::protocol::event_time::SourceCounts;
 
@@ -305,8 +305,26 @@ impl Manifest {
         if crc != format!("{:08x}", crc32c::crc32c(body)) || hex(&Sha256::digest(body)) != hash {
             return Err(damaged("its checksum is wrong"));
         }
-        let manifest = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
+        let manifest: Self = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
+        if let Some(path) = manifest.stray_path() {
+            return Err(damaged(&format!("it names {path:?}, which is no place for its files")));
+        }
         Ok(Sealed { manifest, hash: hash.to_owned() })
+    }
+
+    /// A path that leads out of where it belongs. State and records lie in the version's directory; that files of a table lie
+    /// under it, the commit checks, which knows where that is.
+    fn stray_path(&self) -> Option<&str> {
+        let is_below = |folder: &str, path: &str| {
+            path.strip_prefix(folder).is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
+        };
+        let mut files = self.outputs.iter().flat_map(|output| output.files.iter().chain(&output.dead_letters));
+        let stray_file = |file: &&StagedFile| match file.content {
+            StagedContent::Records => !is_below("outbox/", &file.path),
+            StagedContent::Data | StagedContent::DeletedKeys => file.path.split('/').any(|part| part == ".."),
+        };
+        let stray_state = self.state.as_deref().filter(|state| !is_below("state/", state));
+        stray_state.or_else(|| files.find(stray_file).map(|file| file.path.as_str()))
     }
 
     /// Whether the records of each output add up: named invariant, checked before each commit.

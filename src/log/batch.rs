@@ -8,6 +8,8 @@ pub const HEADER: usize = 61;
 pub const PREFIX: usize = 12;
 /// The greatest batch that is written or believed, header included. A greater length is damage.
 pub const MAX_BATCH: usize = 128 << 20;
+/// The greatest offset that a batch may start at: what is added to it later always fits.
+pub const MAX_OFFSET: i64 = i64::MAX - (1 << 33);
 /// The greatest size of the records of one batch once they are decompressed.
 pub const MAX_RECORDS: usize = 256 << 20;
 
@@ -93,6 +95,9 @@ impl BatchHeader {
         }
         if header.base_offset < 0 || header.last_offset_delta < 0 || header.count < 0 {
             return Err("a number in the batch's header is negative");
+        }
+        if header.base_offset > MAX_OFFSET {
+            return Err("the batch's offset is out of bounds");
         }
         Ok(header)
     }

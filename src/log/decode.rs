@@ -1,6 +1,6 @@
 //! Batches to records: positions in the bytes as they were read, nothing copied unless it was compressed.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
 use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
@@ -76,50 +76,83 @@ fn field(cursor: &mut Cursor<'_>) -> Option<Span> {
     }
 }
 
-/// Unpacks the records of compressed batches. Its memory is kept from batch to batch.
+/// Room for unpacked bytes is made in steps of this size, and no more is taken than is filled.
+const STEP: usize = 256 << 10;
+
+/// Unpacks the records of compressed batches.
 #[derive(Default)]
 pub struct Unpacker {
     zstd: Option<zstd::stream::raw::Decoder<'static>>,
-    out: Vec<u8>,
 }
 
 impl Unpacker {
-    /// The records that were packed so. More than [`MAX_RECORDS`] bytes are refused.
-    pub fn unpack(&mut self, compression: Compression, packed: &[u8]) -> Result<&[u8], &'static str> {
-        self.out.clear();
-        match compression {
-            Compression::None => self.out.extend_from_slice(packed),
-            Compression::Lz4 => {
-                let frames = lz4_flex::frame::FrameDecoder::new(packed);
-                frames.take(MAX_RECORDS as u64 + 1).read_to_end(&mut self.out).map_err(|_| "the batch cannot be unpacked")?;
+    /// Appends the records that were packed so to `out`. What unpacks to more than [`MAX_RECORDS`] bytes is refused as soon as
+    /// that shows: a few bytes may stand for gigabytes. After an error `out` is as it was.
+    pub fn unpack(&mut self, compression: Compression, packed: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+        let start = out.len();
+        let unpacked = match compression {
+            Compression::None => {
+                out.extend_from_slice(packed);
+                Ok(())
             }
-            Compression::Zstd => self.zstd(packed).map_err(|_| "the batch cannot be unpacked")?,
+            Compression::Lz4 => lz4(packed, out),
+            Compression::Zstd => self.zstd(packed, out),
+        };
+        let outcome = match unpacked {
+            Err(_) => Err("the batch cannot be unpacked"),
+            Ok(()) if out.len() - start > MAX_RECORDS => Err("the batch unpacks to more than 256 MiB"),
+            Ok(()) => Ok(()),
+        };
+        if outcome.is_err() {
+            out.truncate(start);
         }
-        if self.out.len() > MAX_RECORDS { Err("the batch unpacks to more than 256 MiB") } else { Ok(&self.out) }
+        outcome
     }
 
-    fn zstd(&mut self, packed: &[u8]) -> std::io::Result<()> {
+    fn zstd(&mut self, packed: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
         let decoder = match &mut self.zstd {
             Some(decoder) => decoder,
             none => none.insert(zstd::stream::raw::Decoder::new()?),
         };
         decoder.reinit()?;
         let mut input = InBuffer::around(packed);
-        while self.out.len() <= MAX_RECORDS {
-            self.out.reserve(128 << 10);
-            let before = (input.pos(), self.out.len());
-            let size = before.1;
-            let mut output = OutBuffer::around_pos(&mut self.out, size);
+        let start = out.len();
+        while out.len() - start <= MAX_RECORDS {
+            make_room(out, start);
+            let before = (input.pos(), out.len());
+            let mut output = OutBuffer::around_pos(out, before.1);
             let wanted = decoder.run(&mut input, &mut output)?;
             if wanted == 0 {
                 if input.pos() == packed.len() {
                     return Ok(());
                 }
                 decoder.reinit()?;
-            } else if before == (input.pos(), self.out.len()) {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            } else if before == (input.pos(), out.len()) {
+                return Err(ErrorKind::UnexpectedEof.into());
             }
         }
         Ok(())
     }
+}
+
+fn lz4(packed: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut frames = lz4_flex::frame::FrameDecoder::new(packed);
+    let start = out.len();
+    while out.len() - start <= MAX_RECORDS {
+        let room = make_room(out, start);
+        if frames.by_ref().take(room as u64).read_to_end(out)? < room {
+            // The frame has ended. What follows would not be read by others either.
+            return if frames.get_ref().is_empty() { Ok(()) } else { Err(ErrorKind::InvalidData.into()) };
+        }
+    }
+    Ok(())
+}
+
+/// Makes room behind what was unpacked from `start` on, by steps that grow with it: twice as much, as vectors take it, would be
+/// a lot of memory for a large batch. How much there is.
+fn make_room(out: &mut Vec<u8>, start: usize) -> usize {
+    if out.capacity() - out.len() < STEP {
+        out.reserve_exact(STEP.max((out.len() - start) / 8));
+    }
+    out.capacity() - out.len()
 }

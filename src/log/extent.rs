@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use super::batch::MAX_OFFSET;
 use super::files::{PartitionDir, read_full};
 use crate::error::{Error, Result};
 use crate::protocol::failpoint;
@@ -17,6 +18,8 @@ use crate::protocol::failpoint;
 const MAGIC: u32 = u32::from_be_bytes(*b"KXT1");
 const SLOT: usize = 512;
 const BODY: usize = 88;
+/// No segment is so large.
+const MAX_POSITION: u64 = 1 << 62;
 
 /// What the newest slot says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +82,7 @@ impl Extent {
         if short(0)? != MAGIC || short(BODY - 4)? != crc32c::crc32c(&body[..BODY - 4]) {
             return None;
         }
-        Some(Self {
+        let extent = Self {
             sequence: number(4)? as u64,
             topic_id: Uuid::from_bytes(*body[12..].first_chunk::<16>()?),
             start: number(28)?,
@@ -89,7 +92,15 @@ impl Extent {
             leader_epoch: short(60)? as i32,
             max_timestamp: number(64)?,
             max_timestamp_offset: number(72)?,
-        })
+        };
+        extent.is_possible().then_some(extent)
+    }
+
+    /// Whether its numbers can be together: with a right checksum, others were never written.
+    fn is_possible(&self) -> bool {
+        let offsets = [0, self.start, self.end, MAX_OFFSET];
+        let segment = (0..=self.end).contains(&self.segment);
+        offsets.is_sorted() && segment && self.position <= MAX_POSITION && self.sequence < u64::MAX && self.leader_epoch >= 0
     }
 }
 

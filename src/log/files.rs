@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::batch::MAX_OFFSET;
 use crate::durable::sync_directory;
 use crate::error::{Error, Result};
 use crate::process::FileLock;
@@ -41,7 +42,7 @@ impl PartitionDir {
         for entry in fs::read_dir(&self.path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             let base = name.to_str().and_then(|name| name.strip_suffix(".log")).filter(|digits| digits.len() == 20);
-            bases.extend(base.and_then(|digits| digits.parse::<i64>().ok()).filter(|base| *base >= 0));
+            bases.extend(base.and_then(|digits| digits.parse::<i64>().ok()).filter(|base| (0..=MAX_OFFSET).contains(base)));
         }
         bases.sort_unstable();
         Ok(bases)

@@ -12,6 +12,9 @@ use super::writer::{PartitionWriter, WriterOptions};
 use crate::error::{Error, Result};
 use crate::message::{Offset, Partition, RecordBlock};
 
+/// A block's memory up to this size is kept for the next one, whatever was asked for.
+const LARGE: usize = 16 << 20;
+
 /// Reads a partition from an offset on, also while another process appends to it.
 ///
 /// Every batch's checksum is verified, and that each starts where the one before ended: a gap is damage.
@@ -25,6 +28,8 @@ pub struct LogReader {
     /// The next offset to hand out: it may lie within that batch.
     wanted: i64,
     unpacker: decode::Unpacker,
+    /// The batch that is being unpacked.
+    packed: Vec<u8>,
 }
 
 struct Segment {
@@ -113,8 +118,8 @@ impl LogReader {
             *before.ok_or_else(|| dir.damage("log.gap", "a segment is missing", extent.start, 0, at.0))?
         };
         let segment = Segment::open(&dir, &extent, base)?;
-        let mut reader =
-            Self { dir, extent, segment, position: 0, expected: base, wanted: at.0, unpacker: decode::Unpacker::default() };
+        let unpacker = decode::Unpacker::default();
+        let mut reader = Self { dir, extent, segment, position: 0, expected: base, wanted: at.0, unpacker, packed: Vec::new() };
         let entries = index::offsets(&reader.dir, base);
         if let Some(entry) = index::at_or_before(&entries, at.0) {
             reader.jump(entry);
@@ -153,6 +158,13 @@ impl LogReader {
         block.records.clear();
         block.leader_epoch = None;
         block.partition = self.partition();
+        // What one large batch took is not kept for all that follow.
+        if block.data.capacity() > max_bytes.saturating_mul(4).max(LARGE) {
+            block.data = Vec::new();
+        }
+        if self.packed.capacity() > LARGE {
+            self.packed = Vec::new();
+        }
         let until = until.map_or(i64::MAX, |offset| offset.0);
         while block.records.is_empty() && self.wanted < until && self.has_more()? {
             if self.position >= self.segment.limit(&self.extent) {
@@ -299,11 +311,11 @@ impl LogReader {
             Some(Compression::None) => place,
             None => return Err(Problem::Refused("a batch is packed with gzip or snappy")),
             Some(packed) => {
-                let records =
-                    self.unpacker.unpack(packed, block.data.get(place).unwrap_or_default()).map_err(Problem::Damage)?;
+                self.packed.clear();
+                self.packed.extend_from_slice(block.data.get(place).unwrap_or_default());
                 let start = block.data.len();
-                block.data.extend_from_slice(records);
-                chunk.unpacked += records.len();
+                self.unpacker.unpack(packed, &self.packed, &mut block.data).map_err(Problem::Damage)?;
+                chunk.unpacked += block.data.len() - start;
                 start..block.data.len()
             }
         };

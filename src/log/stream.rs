@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::batch::{BatchHeader, Compression, HEADER, PREFIX};
+use super::batch::{BatchHeader, HEADER, PREFIX};
 use super::decode::{self, Unpacker};
 use crate::message::RecordBlock;
 
@@ -40,11 +40,8 @@ impl<R: Read> BatchStream<R> {
             return Err("the checksum of a batch is wrong".to_owned());
         }
         let records = self.batch.get(HEADER..).unwrap_or_default();
-        match header.compression() {
-            Some(Compression::None) => block.data.extend_from_slice(records),
-            Some(compression) => block.data.extend_from_slice(self.unpacker.unpack(compression, records)?),
-            None => return Err("a batch is packed in an unknown way".to_owned()),
-        }
+        let compression = header.compression().ok_or("a batch is packed in an unknown way")?;
+        self.unpacker.unpack(compression, records, &mut block.data)?;
         let wanted = header.base_offset..header.last_offset().saturating_add(1);
         decode::records(&header, &block.data, 0..block.data.len(), wanted, &mut block.records)?;
         Ok(true)
@@ -54,6 +51,7 @@ impl<R: Read> BatchStream<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Compression;
     use crate::log::NewRecord;
     use crate::log::encode::BatchBuilder;
 

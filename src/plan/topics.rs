@@ -19,7 +19,7 @@ pub fn check_topics(plan: &JobPlan) -> Result<()> {
     let mut written = BTreeSet::new();
     for output in &plan.outputs {
         let Some(KafkaTopic { topic, .. }) = &output.to else { continue };
-        check_name(topic)?;
+        check_written(topic)?;
         if !written.insert(topic.as_str()) {
             return Err(Error::plan("topic_written_twice", format!("two outputs of the job write topic {topic:?}"))
                 .hint("give each output its own topic"));
@@ -42,13 +42,21 @@ pub fn check_topics(plan: &JobPlan) -> Result<()> {
     Ok(())
 }
 
-/// The rule for names is Kafka's.
-fn check_name(topic: &str) -> Result<()> {
+/// Whether it can be the name of a topic: the rule is Kafka's.
+///
+/// # Errors
+/// A `PlanError` that says what a name is.
+pub fn check_name(topic: &str) -> Result<()> {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if !(1..=249).contains(&topic.len()) || !topic.bytes().all(is_legal) || topic == "." || topic == ".." {
         return Err(Error::plan("invalid_topic", format!("{topic:?} cannot be the name of a topic"))
             .hint("a name has 1 to 249 letters, digits, points, underscores and hyphens, and is neither . nor .."));
     }
+    Ok(())
+}
+
+fn check_written(topic: &str) -> Result<()> {
+    check_name(topic)?;
     if topic == MARKER_TOPIC {
         return Err(Error::plan("invalid_topic", format!("topic {topic} holds what kappa notes about its deliveries"))
             .hint("choose another topic"));

@@ -210,6 +210,7 @@ fn read_schema(read: &Read) -> Result<Schema> {
     if read.topic.is_empty() {
         return Err(Error::plan("invalid_name", "read needs a topic"));
     }
+    topics::check_name(&read.topic)?;
     let mut schema = read.full_schema();
     check_names(schema.fields.iter().map(|field| field.name.as_str())).map_err(of_topic)?;
     for field in &read.schema.fields {

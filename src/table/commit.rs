@@ -209,7 +209,8 @@ impl Catalog {
         if let Decision::Already(snapshot_id) = decide(&Facts::of(base.metadata(), &marker), &marker)? {
             let snapshot = snapshot_id.and_then(|id| base.metadata().snapshot_by_id(id));
             let copied = snapshot.and_then(|snapshot| snapshot.summary().additional_properties.get(STAGED));
-            return Ok(Prepared::Already(snapshot_id, released(commit, copied.is_some_and(|staged| staged == "copied"))));
+            let copied = copied.is_some_and(|staged| staged == "copied");
+            return Ok(Prepared::Already(snapshot_id, released(commit, base, copied)));
         }
         for file in &commit.files {
             check_staged(file, base, first && fence.recovering, first)?;
@@ -225,7 +226,8 @@ impl Catalog {
             CommitKind::Append => Vec::new(),
             CommitKind::Upsert { primary_key } => primary_key.clone(),
         };
-        Ok(Prepared::Built(Box::new(Next { base: base.clone(), built, step, primary_key }), swap, released(commit, copied)))
+        let released = released(commit, base, copied);
+        Ok(Prepared::Built(Box::new(Next { base: base.clone(), built, step, primary_key }), swap, released))
     }
 
     fn plan(
@@ -264,7 +266,8 @@ impl Catalog {
     /// Goes on from what the catalog has now.
     pub(super) fn adopt(&self, built: &Built) {
         self.remember(&built.table);
-        files::remove_quietly(&built.expired_metadata);
+        let location = built.table.location();
+        files::remove_quietly(built.expired_metadata.iter().filter(|url| files::is_below(url, location)));
     }
 
     fn done(&self, prepared: Prepared) -> CommitOutcome {
@@ -336,9 +339,11 @@ fn data_file(file: &StagedFile, table: &Table) -> Result<DataFile> {
     Err(Error::corruption("staged_file", format!("the description of staged file {} is not of it", file.path)))
 }
 
-fn released(commit: &TableCommit, copied: bool) -> Vec<String> {
+/// The staged files that no snapshot needs. What is removed later lies under the table, whatever a manifest says.
+fn released(commit: &TableCommit, table: &Table, copied: bool) -> Vec<String> {
     let free = |file: &&StagedFile| copied || file.content == StagedContent::DeletedKeys;
-    commit.files.iter().filter(free).map(|file| file.path.clone()).collect()
+    let ours = |path: &String| files::is_below(path, table.location());
+    commit.files.iter().filter(free).map(|file| file.path.clone()).filter(ours).collect()
 }
 
 /// The marker keys of a summary, for callers that build one.

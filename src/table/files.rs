@@ -42,6 +42,11 @@ pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|error| Error::io("write", path, error))
 }
 
+/// Whether a file lies below a table's directory. What a table names elsewhere is somebody else's.
+pub fn is_below(url: &str, location: &str) -> bool {
+    path_of(url).is_ok_and(|path| path.starts_with(spelling(location)) && path != Path::new(spelling(location)))
+}
+
 /// Removes files that nothing refers to. What cannot be removed stays for the garbage collector.
 pub fn remove_quietly<'a>(urls: impl IntoIterator<Item = &'a String>) {
     for url in urls {
@@ -144,6 +149,25 @@ mod tests {
         assert_eq!(path_of("/a/b").unwrap(), Path::new("/a/b"));
         for bad in ["s3://bucket/x", "a/b", "file://a", "file:///a/../b"] {
             assert!(path_of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_lies_below_a_table_is_told_from_what_does_not() {
+        let location = "file:///w/ns/t-1";
+        for url in ["file:///w/ns/t-1/data/a.parquet", "file:/w/ns/t-1/metadata/m.avro", "/w/ns/t-1/x"] {
+            assert!(is_below(url, location), "{url}");
+        }
+        for url in [
+            "file:///w/ns/t-1",
+            "file:///w/ns/t-10/a",
+            "file:///w/ns/t-1/../t-2/a",
+            "/etc/passwd",
+            "s3://w/ns/t-1/a",
+            "t-1/a",
+            "",
+        ] {
+            assert!(!is_below(url, location), "{url}");
         }
     }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// `namespace.table`; the namespace may have several levels. Every level matches `[A-Za-z0-9_-]{1,128}`, so that a name
-/// can be part of a path.
+/// `namespace.table`; the namespace may have several levels. Every level matches `[A-Za-z0-9_-]{1,128}`, and a namespace has at
+/// most 255 bytes, so that a name can be part of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TableName {
@@ -21,6 +21,10 @@ impl TableName {
         let (namespace, table) = text.rsplit_once('.').unwrap_or((default_namespace, text));
         for level in namespace.split('.').chain([table]) {
             check_level(level, text)?;
+        }
+        if namespace.len() > 255 {
+            return Err(Error::config("invalid_table_name", format!("the namespace of {text:?} is longer than 255 bytes"))
+                .hint("use fewer or shorter levels: it becomes the name of a directory"));
         }
         Ok(Self { namespace: namespace.to_owned(), table: table.to_owned() })
     }
@@ -42,7 +46,8 @@ fn check_level(level: &str, whole: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::config("invalid_table_name", format!("{whole:?} is not a table name"))
-        .hint("use letters, digits, _ and -, at most 128 a level, as in metric.distinct_merchants_v3"))
+        .hint("use letters, digits, _ and -, at most 128 a level, as in metric.distinct_merchants_v3; a job's table has at most 115, since its dead letters \
+               go to NAME__dead_letter"))
 }
 
 impl fmt::Display for TableName {
@@ -74,8 +79,12 @@ mod tests {
         let name = TableName::parse("a.b.c-1_x", "default").unwrap();
         assert_eq!((name.namespace(), name.table()), ("a.b", "c-1_x"));
         assert_eq!(TableName::parse("t", "metric").unwrap().to_string(), "metric.t");
-        let long = "x".repeat(129);
-        for bad in ["", ".", "a.", ".a", "a..b", "a/b", "../x", "a.b c", "ü", "a.'", long.as_str()] {
+        let (long, deep) = ("x".repeat(129), format!("{}t", "abc.".repeat(65)));
+        assert!(TableName::parse(&deep[8..], "default").is_ok());
+        for bad in [
+            "", ".", "..", "a.", ".a", "a..b", "a/b", "/a", "../x", "a.b c", "ü", "a.'", "a\0b", "a\n", "\u{ff41}", &long,
+            &deep,
+        ] {
             assert!(TableName::parse(bad, "default").is_err(), "{bad}");
         }
     }

@@ -140,3 +140,27 @@ fn a_torn_or_overlong_manifest_is_refused() {
     bytes.push(b'\n');
     assert!(Manifest::decode(&bytes).is_err());
 }
+
+/// What is named is removed one day: nothing but what lies in the version's own directory.
+#[test]
+fn a_manifest_that_names_a_path_of_somebody_else_is_refused() {
+    let refused = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = manifest();
+        change(&mut manifest);
+        let error = Manifest::decode(&manifest.encode().unwrap().0).expect_err("a stray path");
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Corruption, "manifest"), "{error}");
+    };
+    for state in
+        ["", "state", "state/", "state/..", "state/../work/3", "/etc", "/state/1-1", "work/3", "state//etc", "state/./x"]
+    {
+        refused(&|manifest| manifest.state = Some(state.into()));
+    }
+    for path in ["", "outbox/../state/12-3", "/etc/passwd", "outbox/", "outbox//etc/passwd", "../outbox/3/x"] {
+        let records = StagedFile { path: path.into(), ..file(StagedContent::Records, "x", serde_json::Value::Null) };
+        refused(&|manifest| manifest.outputs[0].files.push(records.clone()));
+    }
+    for path in ["file:///warehouse/test/t/data/../../../x", "/../x"] {
+        let data = StagedFile { path: path.into(), ..file(StagedContent::DeletedKeys, "x", serde_json::Value::Null) };
+        refused(&|manifest| manifest.outputs[0].dead_letters.push(data.clone()));
+    }
+}

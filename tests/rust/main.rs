@@ -5,6 +5,7 @@
 
 mod crash;
 mod formats;
+mod fuzz;
 mod kafka;
 mod properties;
 mod refusals;

@@ -1,5 +1,6 @@
-//! The rules one by one (`rules`, `syntax`), and against other people's parsers (`oracles`).
+//! The rules one by one (`rules`, `syntax`), by a table of cases (`cases`), and against other people's parsers (`oracles`).
 
+mod cases;
 mod oracles;
 mod rows;
 mod rules;

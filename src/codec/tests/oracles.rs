@@ -11,7 +11,7 @@ use crate::plan::schema::{DataType, Field, Schema};
 
 /// Whether a payload is a JSON object. serde_json's own value stops at numbers beyond a double, which are good JSON; its
 /// skipping accepts half surrogate pairs, which we refuse: so both are asked.
-fn is_json_object(payload: &[u8]) -> bool {
+pub(super) fn is_json_object(payload: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(payload) else { return false };
     if serde_json::from_str::<IgnoredAny>(text).is_err() || !text.trim_start().starts_with('{') {
         return false;

@@ -205,3 +205,26 @@ fn a_reader_that_was_further_than_the_extent_finds_the_end_again() {
     assert_eq!(read_from(&topic, 22).unwrap(), records(22..23));
     assert_eq!(topic.reader(Partition(0), Offset(24)).err().unwrap().code(), "log.offset_out_of_range");
 }
+
+/// Without a published end whole batches behind the damage are looked for. Payloads may be full of what looks like the headers
+/// of large ones, and reading each would take hours: then nothing is cut off, and it is said.
+#[test]
+fn what_looks_like_many_large_batches_is_not_read_for_ever() {
+    let root = tempfile::tempdir().unwrap();
+    let (topic, path, durable, whole) = with_waiting_batch(root.path(), 20, Compression::None);
+    fs::remove_file(dir(&topic).path.join("extent")).unwrap();
+    let mut header = whole[durable..durable + batch::HEADER].to_vec();
+    header[..8].copy_from_slice(&1_000_i64.to_be_bytes());
+    header[8..12].copy_from_slice(&(1_i32 << 19).to_be_bytes());
+    let mut damaged = [&whole[..durable], b"damage"].concat();
+    (0..20_000).for_each(|_| damaged.extend_from_slice(&header));
+    fs::write(&path, &damaged).unwrap();
+    let error = topic.writer(Partition(0), small()).map(drop).unwrap_err();
+    assert_eq!(error.code(), "log.damaged", "{error}");
+    assert_eq!(fs::read(&path).unwrap(), damaged);
+    // A few of them are no reason: the tail is torn, and is cut off.
+    damaged.truncate(durable + 6 + 10 * batch::HEADER);
+    fs::write(&path, &damaged).unwrap();
+    drop(topic.writer(Partition(0), small()).unwrap());
+    assert_eq!(fs::metadata(&path).unwrap().len(), durable as u64);
+}

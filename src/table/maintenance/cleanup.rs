@@ -2,6 +2,9 @@
 //!
 //! A commit that forgets snapshots gives their names; what they reach and no snapshot that is kept does is removed: data
 //! files first, then manifests, then manifest lists. What a crash leaves of it is found by [`super::orphans`].
+//!
+//! Only files below the table's directory are removed. Metadata may name any file of the disk: files that another tool has
+//! added from elsewhere belong to whoever put them there.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -111,6 +114,10 @@ pub(super) fn clean(
             gone.extend(paths.filter(|path| !reach.files.contains(spelling(path))).map(str::to_owned));
         }
     }
+    let ours = |url: &String| files::is_below(url, table.location());
+    gone.retain(ours);
+    dead.retain(|url, _| ours(url));
+    lists.retain(ours);
     failpoint::hit("C3");
     files::remove_quietly(&gone);
     failpoint::hit("C4");
