@@ -1,7 +1,8 @@
 //! Keyed state: what operators remember between records, in a store that can be checkpointed.
 //!
 //! A state key is `key group (u16, big endian) ∥ namespace length (u8) ∥ namespace ∥ key`; each operator has a column
-//! family of its own. The namespace is empty today; a window or the side of a join will go there.
+//! family of its own. The namespace is empty, or the slice of time that the key belongs to (i64, big endian, sign bit
+//! flipped): slices that are over lie together, and go together. The side of a join will go there too.
 
 pub mod encoding;
 pub mod memory;
@@ -29,6 +30,9 @@ pub trait StateStore: Send + Sync {
     /// Applies changes to one family. They need not be sorted; a key comes once.
     fn write(&self, family: &str, changes: Vec<Write>) -> Result<()>;
 
+    /// Removes every key from the first of each pair on up to, and without, the second.
+    fn delete_ranges(&self, family: &str, ranges: &[(Vec<u8>, Vec<u8>)]) -> Result<()>;
+
     /// Calls `visit` with every key and value of a family, in key order.
     fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()>;
 
@@ -49,10 +53,26 @@ pub struct StoreSize {
     pub memory: u64,
 }
 
+/// What stands in a state key between its key group and the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Namespace {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A slice of time.
+    Slice(i64),
+}
+
 /// Begins a state key; the caller appends the key itself.
-pub fn state_key(group: KeyGroup, capacity: usize) -> Vec<u8> {
-    let mut key = Vec::with_capacity(3 + capacity);
+pub fn state_key(group: KeyGroup, namespace: Namespace, capacity: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(11 + capacity);
     key.extend_from_slice(&group.0.to_be_bytes());
-    key.push(0);
+    match namespace {
+        Namespace::Empty => key.push(0),
+        Namespace::Slice(slice) => {
+            key.push(8);
+            key.extend_from_slice(&(slice as u64 ^ 1 << 63).to_be_bytes());
+        }
+    }
     key
 }
