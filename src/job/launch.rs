@@ -16,12 +16,12 @@ use crate::checkpoint::coordinator::{Control, Coordinator, Observer};
 use crate::checkpoint::manifest::{Manifest, UNKNOWN_EPOCH};
 use crate::error::{Error, Result};
 use crate::plan::expr::AggregateFunction;
-use crate::plan::lower::{PipelineSpec, SourceSpec};
+use crate::plan::lower::{AggregateCall, AggregateSpec, PipelineSpec, SourceSpec};
 use crate::protocol::checkpoint::{Command, PartitionAck, Report};
 use crate::protocol::event_time::TimeBounds;
 use crate::runtime::align::Aligner;
 use crate::runtime::channel::{Wakers, edge};
-use crate::runtime::decode::SourceDecoder;
+use crate::runtime::decode::{Keep, SourceDecoder};
 use crate::runtime::partition::{BATCH_RECORDS, PartitionTask};
 use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
 use crate::runtime::rate_limit::RateLimit;
@@ -59,6 +59,7 @@ pub fn launch(
     let store = open_state(&version, &stateful, options.memory_bytes / PARTS * STORE)?;
     let limits = limits(options.memory_bytes, workers);
     let context = PipelineContext {
+        index: 0,
         workers,
         waiting_bytes: (limits.cache_bytes / 4 / owners(prepared)).min(WAITING),
         local_bytes: options.memory_bytes / PARTS * SOURCES / workers / folds(prepared),
@@ -85,11 +86,12 @@ pub fn launch(
             decoders: decoders(prepared, manifest)?,
             topics: prepared.lowered.sources.iter().map(|spec| spec.read.topic.clone()).collect(),
             sources: prepared.sources.clone(),
-            pipelines: pipelines(prepared, &version, &context)?,
+            pipelines: pipelines(prepared, &version, &PipelineContext { index, ..context.clone() })?,
             links,
             commands: receiver,
             reports: reports.clone(),
             wakers: wakers.clone(),
+            closed_ms: manifest.closed_ms,
             limits,
             rate: rate.clone(),
         });
@@ -198,21 +200,25 @@ fn partitions_of(
 }
 
 fn decoders(prepared: &Prepared, manifest: &Manifest) -> Result<Vec<SourceDecoder>> {
-    let ordered = |source: usize| {
-        prepared.lowered.pipelines.iter().filter(|pipeline| pipeline.source == source).any(|pipeline| {
-            let calls = pipeline.aggregate.iter().flat_map(|aggregate| &aggregate.calls);
-            calls.into_iter().any(|call| matches!(call.function, AggregateFunction::First | AggregateFunction::Last))
-        })
+    let any = |source: usize, of: fn(&AggregateSpec) -> bool| {
+        let pipelines = prepared.lowered.pipelines.iter().filter(|pipeline| pipeline.source == source);
+        pipelines.flat_map(|pipeline| &pipeline.aggregate).any(of)
     };
     let decoder = |(number, spec): (usize, &SourceSpec)| {
         let floor = manifest.sources.get(number).and_then(|source| source.floor_ms);
-        SourceDecoder::new(spec, floor, ordered(number))
+        let order = any(number, |aggregate| aggregate.calls.iter().any(is_ordered));
+        SourceDecoder::new(spec, floor, Keep { order, watermarks: any(number, |aggregate| aggregate.expiry.is_some()) })
     };
     prepared.lowered.sources.iter().enumerate().map(decoder).collect()
 }
 
-fn source_bounds(prepared: &Prepared) -> Result<Vec<TimeBounds>> {
-    let bounds = |spec: &SourceSpec| Ok(SourceDecoder::new(spec, None, false)?.bounds());
+fn is_ordered(call: &AggregateCall) -> bool {
+    matches!(call.function, AggregateFunction::First | AggregateFunction::Last)
+}
+
+/// By source, the bounds of its event time.
+pub(super) fn source_bounds(prepared: &Prepared) -> Result<Vec<TimeBounds>> {
+    let bounds = |spec: &SourceSpec| Ok(SourceDecoder::new(spec, None, Keep::default())?.bounds());
     prepared.lowered.sources.iter().map(bounds).collect()
 }
 

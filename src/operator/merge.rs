@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::message::KeyGroup;
 use crate::plan::lower::{AggregateCall, AggregateSpec};
 use crate::state::encoding::{KeyEncoder, key_group, key_hash};
-use crate::state::{StateStore, Write, state_key};
+use crate::state::{Namespace, StateStore, Write, state_key};
 
 /// The first byte of every state value: how the rest is encoded.
 const VALUE_ENCODING: u8 = 1;
@@ -23,6 +23,7 @@ const FEW: usize = 4096;
 /// The groups that one worker owns.
 pub struct GroupOwner {
     family: String,
+    namespace: Namespace,
     store: Arc<dyn StateStore>,
     encoder: KeyEncoder,
     calls: Vec<AggregateCall>,
@@ -128,6 +129,7 @@ impl GroupOwner {
         }
         Ok(Self {
             family,
+            namespace: Namespace::Empty,
             store,
             encoder: KeyEncoder::new(&spec.key_types)?,
             calls: spec.calls.clone(),
@@ -147,6 +149,12 @@ impl GroupOwner {
     /// The same owner, which also hands out what changed groups were at the last barrier.
     pub fn with_before_images(mut self) -> Self {
         self.before = Some(BeforeImages::default());
+        self
+    }
+
+    /// The same owner, of the groups in a part of the state.
+    pub fn within(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
         self
     }
 
@@ -241,8 +249,8 @@ impl GroupOwner {
         let mut wanted: Vec<(KeyGroup, &[u8])> = unknown.map(|(hash, key)| (key_group(hash), key)).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let (store, family) = (self.store.clone(), self.family.clone());
-        let key_of = |(group, key): &(KeyGroup, &[u8])| stored_key(*group, key);
+        let (store, family, namespace) = (self.store.clone(), self.family.clone(), self.namespace);
+        let key_of = |(group, key): &(KeyGroup, &[u8])| stored_key(*group, namespace, key);
         read_in_order(&*store, &family, &wanted, key_of, |(_, key), value| match value {
             Some(value) => self.load_one(key, value),
             None => Ok(()),
@@ -336,7 +344,7 @@ impl GroupOwner {
             let mut value = vec![VALUE_ENCODING];
             self.accumulators.iter().for_each(|a| a.encode(slot, &mut value));
             let gone = self.retracts && value[1..] == self.empty;
-            let key = stored_key(key_group(self.index.hash(slot)), self.index.key(slot));
+            let key = stored_key(key_group(self.index.hash(slot)), self.namespace, self.index.key(slot));
             changes.push((key, (!gone).then_some(value)));
             self.flags[slot as usize].dirty = false;
         }
@@ -399,8 +407,8 @@ fn create(calls: &[AggregateCall]) -> Result<Vec<Box<dyn Accumulator>>> {
     calls.iter().map(accumulator::create).collect()
 }
 
-fn stored_key(group: KeyGroup, key: &[u8]) -> Vec<u8> {
-    let mut out = state_key(group, key.len());
+fn stored_key(group: KeyGroup, namespace: Namespace, key: &[u8]) -> Vec<u8> {
+    let mut out = state_key(group, namespace, key.len());
     out.extend_from_slice(key);
     out
 }

@@ -12,7 +12,7 @@ use crate::operator::filter::SeenFilter;
 use crate::operator::key_index::KeyIndex;
 use crate::operator::lookup::{Waiting, read_in_order};
 use crate::state::encoding::{key_group, key_hash};
-use crate::state::{StateStore, Write, state_key};
+use crate::state::{Namespace, StateStore, Write, state_key};
 
 /// Containers that may be left for a barrier to write.
 const DIRTY_CONTAINERS: usize = 64 << 10;
@@ -22,6 +22,7 @@ pub struct DistinctOwner {
     pipeline: usize,
     call: usize,
     family: String,
+    namespace: Namespace,
     store: Arc<dyn StateStore>,
     /// Cached values, and the stored id of each.
     values: KeyIndex,
@@ -112,6 +113,7 @@ impl DistinctOwner {
             pipeline,
             call,
             family,
+            namespace: Namespace::Empty,
             store,
             values: KeyIndex::default(),
             ids: Vec::new(),
@@ -128,6 +130,12 @@ impl DistinctOwner {
             seen_limit: waiting,
             complete: fresh,
         }
+    }
+
+    /// The same owner, of the values and groups in a part of the state: what it counts elsewhere is new here.
+    pub fn within(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
+        self
     }
 
     /// Which aggregate of the pipeline.
@@ -219,9 +227,9 @@ impl DistinctOwner {
         }
         wanted.sort_unstable_by(|a, b| (a.group, a.value).cmp(&(b.group, b.value)));
         wanted.iter().try_for_each(|wanted| self.load_counter(wanted.group))?;
-        let (store, family) = (self.store.clone(), self.family.clone());
+        let (store, family, namespace) = (self.store.clone(), self.family.clone(), self.namespace);
         let mut dictionary = self.dictionary();
-        let key_of = |wanted: &Wanted<'_>| value_key(wanted.group, wanted.value);
+        let key_of = |wanted: &Wanted<'_>| value_key(wanted.group, namespace, wanted.value);
         read_in_order(&*store, &family, &wanted, key_of, |&Wanted { group, value, hash, place }, stored| {
             ids[place].1 = match stored {
                 Some(id) => dictionary.note(hash, value, decode_id(id)?),
@@ -245,7 +253,7 @@ impl DistinctOwner {
     /// Caches the next id of a key group.
     fn load_counter(&mut self, group: KeyGroup) -> Result<()> {
         if !self.next_ids.contains_key(&group.0) {
-            let stored = self.store.multi_get(&self.family, &[counter_key(group)])?;
+            let stored = self.store.multi_get(&self.family, &[counter_key(group, self.namespace)])?;
             let next = stored.first().and_then(Option::as_deref).map_or(Ok(0), decode_id)?;
             self.next_ids.insert(group.0, next);
         }
@@ -276,7 +284,7 @@ impl DistinctOwner {
 
     fn stored_container_key(&self, key: u64) -> Vec<u8> {
         let group = self.groups.key((key >> 32) as u32);
-        let mut out = state_key(KeyGroup((key >> 16) as u16), group.len() + 3);
+        let mut out = state_key(KeyGroup((key >> 16) as u16), self.namespace, group.len() + 3);
         out.push(b'p');
         out.extend_from_slice(group);
         out.extend_from_slice(&(key as u16).to_be_bytes());
@@ -312,13 +320,13 @@ impl DistinctOwner {
             let group = key_group(self.values.hash(slot));
             counters.push(group.0);
             let id = self.ids[slot as usize].to_le_bytes().to_vec();
-            changes.push((value_key(group, self.values.key(slot)), Some(id)));
+            changes.push((value_key(group, self.namespace, self.values.key(slot)), Some(id)));
         }
         counters.sort_unstable();
         counters.dedup();
         for group in counters {
             let next = self.next_ids.get(&group).copied().unwrap_or(0);
-            changes.push((counter_key(KeyGroup(group)), Some(next.to_le_bytes().to_vec())));
+            changes.push((counter_key(KeyGroup(group), self.namespace), Some(next.to_le_bytes().to_vec())));
         }
         if changes.is_empty() { Ok(()) } else { self.store.write(&self.family, changes) }
     }
@@ -385,15 +393,15 @@ impl DistinctOwner {
     }
 }
 
-fn value_key(group: KeyGroup, value: &[u8]) -> Vec<u8> {
-    let mut key = state_key(group, value.len() + 1);
+fn value_key(group: KeyGroup, namespace: Namespace, value: &[u8]) -> Vec<u8> {
+    let mut key = state_key(group, namespace, value.len() + 1);
     key.push(b'd');
     key.extend_from_slice(value);
     key
 }
 
-fn counter_key(group: KeyGroup) -> Vec<u8> {
-    let mut key = state_key(group, 1);
+fn counter_key(group: KeyGroup, namespace: Namespace) -> Vec<u8> {
+    let mut key = state_key(group, namespace, 1);
     key.push(b'n');
     key
 }
