@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod data;
 pub mod fsum;
 pub mod generate;
+pub mod hourly;
 pub mod jobs;
 pub mod nested;
 pub mod oracle;
