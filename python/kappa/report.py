@@ -16,8 +16,9 @@ class RunReport:
     """What a run did. `tables` maps each table to its rows, and each topic (`kafka:NAME`) to the records written to it so
     far. Counts are of all records since the version's start, `events` of this run alone; `late` counts late records whether
     they were used or dropped, `expired` those that came when their group had expired. Where groups expire, `closed` is how far
-    all partitions have come, and `held_by` the partition that is the least far, as `TOPIC/PARTITION`. `peak_memory_bytes` is the most that the process had, `memory` the most that each part of it
-    which `--memory` bounds had at any checkpoint, in bytes.
+    all partitions have come, and `held_by` the partition that is the least far, as `TOPIC/PARTITION`. `peak_memory_bytes` is
+    the most that the process had, `memory` the most that each part of it which `--memory` bounds had at any checkpoint, in
+    bytes.
 
     >>> report = RunReport(job="daily", tables={"default.daily": 56}, mode="reprocess", outcome="complete", read=10, used=9,
     ...     filtered=1, late=0, bad=0, below_floor=0, events=10, seconds=2.5, watermark=None, checkpoints=3)

@@ -58,15 +58,7 @@ pub fn launch(
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
     let store = open_state(&version, &stateful, options.memory_bytes / PARTS * STORE)?;
     let limits = limits(options.memory_bytes, workers);
-    let context = PipelineContext {
-        index: 0,
-        workers,
-        waiting_bytes: (limits.cache_bytes / 4 / owners(prepared)).min(WAITING),
-        local_bytes: options.memory_bytes / PARTS * SOURCES / workers / folds(prepared),
-        zones: &manifest.time_zones,
-        store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
-        fresh: manifest.state.is_none(),
-    };
+    let context = context(prepared, options.memory_bytes, &limits, workers, manifest, store.clone());
     let wakers = Wakers::new(workers);
     let (reports, from_workers) = unbounded();
     let mut links = make_links(workers, &wakers, &prepared.lowered.pipelines);
@@ -116,6 +108,26 @@ pub fn launch(
         observer,
     };
     Ok(Launched { workers: handles, coordinator, reports })
+}
+
+/// What the pipelines of a worker share; for each its own number is put in.
+fn context<'a>(
+    prepared: &Prepared,
+    memory: usize,
+    limits: &Limits,
+    workers: usize,
+    manifest: &'a Manifest,
+    store: Option<Arc<dyn StateStore>>,
+) -> PipelineContext<'a> {
+    PipelineContext {
+        index: 0,
+        workers,
+        waiting_bytes: (limits.cache_bytes / 4 / owners(prepared)).min(WAITING),
+        local_bytes: memory / PARTS * SOURCES / workers / folds(prepared),
+        zones: &manifest.time_zones,
+        store: store.unwrap_or_else(|| Arc::new(MemoryStore::default())),
+        fresh: manifest.state.is_none(),
+    }
 }
 
 /// The local sides that share the memory for them. A second grouping has two: for what it takes back, and what it adds.

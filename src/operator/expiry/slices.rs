@@ -107,7 +107,8 @@ impl<P: Part> Slices<P> {
     pub(super) fn work<R>(&mut self, slice: i64, work: impl FnOnce(&mut P) -> Result<R>) -> Result<Option<R>> {
         let Some(open) = self.open.get_mut(&slice) else { return Ok(None) };
         let done = work(&mut open.part)?;
-        let now = Held { memory: open.part.held().memory + EMPTY, ..open.part.held() };
+        let part = open.part.held();
+        let now = Held { memory: part.memory + EMPTY, ..part };
         let before = std::mem::replace(&mut open.held, now);
         self.held = self.held.less(before).plus(now);
         Ok(Some(done))
