@@ -139,7 +139,7 @@ fn supervise(
         bounds: coordinator.bounds.clone(),
         sources: prepared.sources.clone(),
         topics: prepared.lowered.sources.iter().map(|spec| spec.read.topic.clone()).collect(),
-        waits: prepared.lowered.expires(),
+        waits_ms: prepared.lowered.least_expiry_ms(),
         reports,
         events: events.clone(),
     };
@@ -215,7 +215,7 @@ fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &
         events: watched.events_read(),
         seconds: began.elapsed().as_secs_f64(),
         watermark_ms: manifest.visible_ms,
-        closed_ms: manifest.closed_ms.filter(|_| prepared.lowered.expires()),
+        closed_ms: manifest.closed_ms.filter(|_| prepared.lowered.least_expiry_ms().is_some()),
         held_by: held_by(prepared, manifest)?,
         checkpoints: manifest.checkpoint.0,
         version: manifest.version.clone(),
@@ -227,10 +227,11 @@ fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &
 
 /// Where groups expire: which partition `closed` is of, if others are further.
 fn held_by(prepared: &Prepared, manifest: &Manifest) -> Result<Option<String>> {
+    let Some(lead_ms) = prepared.lowered.least_expiry_ms() else { return Ok(None) };
     let bounds = launch::source_bounds(prepared)?;
     let (places, frontiers): (Vec<_>, Vec<_>) =
         manifest.frontiers(&bounds).map(|(source, partition, frontier)| ((source, partition), frontier)).unzip();
-    let place = holder(&frontiers).filter(|_| prepared.lowered.expires()).and_then(|at| places.get(at));
+    let place = holder(&frontiers, lead_ms).and_then(|at| places.get(at));
     Ok(place.and_then(|(source, partition)| Some(format!("{}/{partition}", manifest.sources.get(*source)?.topic))))
 }
 

@@ -16,7 +16,7 @@ class RunReport:
     """What a run did. `tables` maps each table to its rows, and each topic (`kafka:NAME`) to the records written to it so
     far. Counts are of all records since the version's start, `events` of this run alone; `late` counts late records whether
     they were used or dropped, `expired` those that came when their group had expired. Where groups expire, `closed` is how far
-    all partitions have come, and `held_by` the partition that is the least far, as `TOPIC/PARTITION`. `peak_memory_bytes` is
+    all partitions have come, and `held_by` the partition that they wait for, as `TOPIC/PARTITION`. `peak_memory_bytes` is
     the most that the process had, `memory` the most that each part of it which `--memory` bounds had at any checkpoint, in
     bytes.
 

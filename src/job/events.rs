@@ -172,7 +172,7 @@ pub struct Report {
     pub watermark_ms: Option<i64>,
     /// Where groups expire: `closed` at the end, milliseconds since 1970 UTC.
     pub closed_ms: Option<i64>,
-    /// Where groups expire: the partition that `closed` is of, `TOPIC/PARTITION`, if others are further.
+    /// Where groups expire: the partition that `closed` is of, `TOPIC/PARTITION`, if another is so much further that groups wait.
     pub held_by: Option<String>,
     /// The number of the last checkpoint.
     pub checkpoints: u64,

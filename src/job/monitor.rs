@@ -32,8 +32,8 @@ pub struct Monitor {
     pub sources: Vec<Arc<dyn LogSource>>,
     /// By source, the topic's name.
     pub topics: Vec<String>,
-    /// Whether something waits for `closed`.
-    pub waits: bool,
+    /// Where something waits for `closed`: how far others must be ahead of it for that to matter.
+    pub waits_ms: Option<i64>,
     /// Is told of partitions that are found.
     pub reports: Sender<Report>,
     /// Where events go.
@@ -157,8 +157,8 @@ impl Monitor {
         }
         let watermark_ms = visible(&frontiers);
         // Who is behind the others without having anything left to read: nothing but new records of it can help.
-        let is_held = self.waits && closed(&frontiers) < watermark_ms;
-        let held_by = holder(&frontiers).filter(|_| is_held).and_then(|at| all.get(at));
+        let is_held = closed(&frontiers) < watermark_ms;
+        let held_by = self.waits_ms.filter(|_| is_held).and_then(|lead_ms| all.get(holder(&frontiers, lead_ms)?));
         let event_time_ms = reached.flatten().or(watermark_ms);
         let bounded = all.iter().all(|watched| watched.end.is_some()) && whole > 0;
         let left = if bounded { (whole - done) as f64 } else { lag as f64 };

@@ -110,9 +110,11 @@ pub struct AggregateCall {
 }
 
 impl Lowered {
-    /// Whether groups expire, which waits for the least watermark over all partitions.
-    pub fn expires(&self) -> bool {
-        self.pipelines.iter().flat_map(PipelineSpec::groupings).any(|grouping| grouping.expiry.is_some())
+    /// Where groups expire, which waits for the least watermark over all partitions: by how much that must move for some to go
+    /// at the least, milliseconds.
+    pub fn least_expiry_ms(&self) -> Option<i64> {
+        let groupings = self.pipelines.iter().flat_map(PipelineSpec::groupings);
+        groupings.filter_map(|grouping| grouping.expiry.as_ref()).map(ExpirySpec::slice_ms).min()
     }
 }
 

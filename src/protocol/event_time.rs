@@ -168,10 +168,11 @@ pub fn closed(partitions: &[PartitionFrontier]) -> Option<i64> {
     partitions.iter().map(|p| p.watermark_ms).min().flatten()
 }
 
-/// Which partition holds `closed` back: the one whose watermark is the least, while another is further.
-pub fn holder(partitions: &[PartitionFrontier]) -> Option<usize> {
+/// Which partition holds `closed` back: the one whose watermark is the least, while another is further by at least `lead_ms`.
+pub fn holder(partitions: &[PartitionFrontier], lead_ms: i64) -> Option<usize> {
     let (at, least) = partitions.iter().enumerate().min_by_key(|(_, partition)| partition.watermark_ms)?;
-    partitions.iter().any(|partition| partition.watermark_ms > least.watermark_ms).then_some(at)
+    let greatest = partitions.iter().filter_map(|partition| partition.watermark_ms).max()?;
+    least.watermark_ms.is_none_or(|least| greatest.saturating_sub(least) >= lead_ms).then_some(at)
 }
 
 /// `visible`: without partitions that are read to their end. For progress and for early results only. Where all are
@@ -255,12 +256,10 @@ mod tests {
     fn frontiers() {
         let p = |watermark_ms, at_end| PartitionFrontier { watermark_ms, at_end };
         assert_eq!(closed(&[p(Some(5), false), p(None, true)]), None);
-        assert_eq!(holder(&[p(Some(5), false), p(None, true), p(Some(1), true)]), Some(1));
-        assert_eq!(holder(&[p(Some(5), false), p(Some(4), true), p(Some(5), true)]), Some(1));
-        assert_eq!(
-            (holder(&[p(Some(5), false), p(Some(5), true)]), holder(&[p(None, false)]), holder(&[])),
-            (None, None, None)
-        );
+        assert_eq!(holder(&[p(Some(5), false), p(None, true), p(Some(1), true)], 9), Some(1));
+        let behind = [p(Some(5), false), p(Some(3), true), p(Some(4), true)];
+        assert_eq!((holder(&behind, 2), holder(&behind, 3)), (Some(1), None));
+        assert_eq!((holder(&[p(None, false)], 0), holder(&[], 0)), (None, None));
         assert_eq!(visible(&[p(Some(5), false), p(None, true)]), Some(5));
         assert_eq!(closed(&[p(Some(5), true), p(Some(3), true)]), Some(3));
         assert_eq!(visible(&[p(Some(5), true), p(Some(3), true)]), Some(5));
