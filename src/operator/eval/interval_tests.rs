@@ -43,10 +43,10 @@ fn ends(key: &Expr, instants: &[i64], tables: &ZoneTables) -> BTreeMap<i64, (i64
     found
 }
 
-/// Every minute around a moment, and the last millisecond before it.
+/// Every half minute around a moment (Liberia's clocks were 44 and a half minutes behind), and the last millisecond before it.
 fn around(seconds: i64) -> Vec<i64> {
-    let minutes = (-3 * 1440..3 * 1440).map(|i| (seconds + i * 60) * 1000);
-    minutes.flat_map(|ms| [ms - 1, ms]).collect()
+    let halves = (-4320..4320).map(|i| (seconds + i * 30) * 1000);
+    halves.flat_map(|ms| [ms - 1, ms]).collect()
 }
 
 fn tables() -> ZoneTables {
