@@ -31,6 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Epoch;
 use crate::plan::logical::JobPlan;
 use crate::protocol::checkpoint::MemoryUse;
+use crate::protocol::event_time::holder;
 use crate::protocol::failpoint;
 use crate::source::LogSource;
 use crate::table::{Catalog, TableName};
@@ -143,6 +144,7 @@ fn supervise(
         bounds: coordinator.bounds.clone(),
         sources: prepared.sources.clone(),
         topics: prepared.lowered.sources.iter().map(|spec| spec.read.topic.clone()).collect(),
+        waits_ms: prepared.lowered.least_expiry_ms(),
         reports,
         events: events.clone(),
     };
@@ -210,6 +212,7 @@ fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &
         read: counts.read,
         used: manifest.outputs.first().map_or(0, |output| output.used),
         filtered: manifest.outputs.first().map_or(0, |output| output.filtered),
+        expired: manifest.outputs.first().map_or(0, |output| output.expired),
         late: counts.late_kept + counts.late_dropped,
         bad: counts.bad,
         below_floor: counts.below_floor,
@@ -217,12 +220,24 @@ fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &
         events: watched.events_read(),
         seconds: began.elapsed().as_secs_f64(),
         watermark_ms: manifest.visible_ms,
+        closed_ms: manifest.closed_ms.filter(|_| prepared.lowered.least_expiry_ms().is_some()),
+        held_by: held_by(prepared, manifest)?,
         checkpoints: manifest.checkpoint.0,
         version: manifest.version.clone(),
         position: manifest.positions().into_iter().map(position).collect(),
         peak_memory_bytes: peak_memory(),
         memory: MemoryUse::default(),
     })
+}
+
+/// Where groups expire: which partition `closed` is of, if others are further.
+fn held_by(prepared: &Prepared, manifest: &Manifest) -> Result<Option<String>> {
+    let Some(lead_ms) = prepared.lowered.least_expiry_ms() else { return Ok(None) };
+    let bounds = launch::source_bounds(prepared)?;
+    let (places, frontiers): (Vec<_>, Vec<_>) =
+        manifest.frontiers(&bounds).map(|(source, partition, frontier)| ((source, partition), frontier)).unzip();
+    let place = holder(&frontiers, lead_ms).and_then(|at| places.get(at));
+    Ok(place.and_then(|(source, partition)| Some(format!("{}/{partition}", manifest.sources.get(*source)?.topic))))
 }
 
 /// The consumer group that tools for lag look at.

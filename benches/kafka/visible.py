@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sqlite3
 from abc import ABC, abstractmethod
@@ -70,7 +71,8 @@ class TableOutput(Output):
         if found is None or found[0] == self._location:
             return None
         self._location = found[0]
-        metadata = json.loads(Path(found[0].removeprefix("file://")).read_text())
+        content = Path(found[0].removeprefix("file://")).read_bytes()
+        metadata = json.loads(gzip.decompress(content) if self._location.endswith(".gz.metadata.json") else content)
         current = metadata.get("current-snapshot-id")
         for snapshot in metadata.get("snapshots", []):
             if snapshot["snapshot-id"] == current:

@@ -65,6 +65,8 @@ class Wording:
         parts = [f"processed {words.count(event['events'], 'event')}{week}", words.rate(event["rate"])]
         if event["watermark_ms"] is not None:
             parts.append(f"watermark {words.utc(event['watermark_ms'])}")
+        if event.get("held_by") is not None:
+            parts.append(f"expiry waits for {event['held_by']}")
         if event["fraction"] is not None:
             parts.append(f"{percent(event['fraction'])} of head")
         elif event["lag"] is not None:

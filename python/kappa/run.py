@@ -48,6 +48,7 @@ class RunStatus:
     retention: float | None = None
     event_time: datetime | None = None
     watermark: datetime | None = None
+    held_by: str | None = None
     checkpoint: int | None = None
 
     def after(self, event: Event) -> RunStatus:
@@ -67,6 +68,7 @@ class RunStatus:
                 retention=event["retention"],
                 event_time=words.instant(event["event_time_ms"]),
                 watermark=words.instant(event["watermark_ms"]),
+                held_by=event.get("held_by"),
             )
         if kind == "checkpoint":
             return replace(self, checkpoint=event["checkpoint"])
@@ -84,6 +86,8 @@ class RunStatus:
             parts.append(f"{words.count(self.lag, 'event')} behind")
         if self.retention is not None:
             parts.append(f"retention {self.retention:.0%} away")
+        if self.held_by is not None:
+            parts.append(f"expiry waits for {self.held_by}")
         return ", ".join(parts)
 
 

@@ -143,8 +143,9 @@ class GroupedStream:
     def agg(self, *aggs: Expr, expire_after: Duration | None = None, **named: Expr) -> Stream:
         """One row per key, which later records revise: an upsert table with the group key as its primary key.
 
-        `expire_after`: the state of a group is dropped this long after its interval's end; only where a key truncates the
-        event time to an interval.
+        `expire_after`: a group is final, and its state is dropped, this long after the end of its interval, once all
+        partitions have come so far; its row stays. Records that come later for it are left out, and counted. Only where a key
+        truncates the event time to an interval, and under a second `group_by` where the first expires as early.
 
         >>> import kappa
         >>> from kappa import col
@@ -152,6 +153,10 @@ class GroupedStream:
         >>> stream = job.read("t", schema={"at": kappa.Timestamp("ms"), "x": kappa.Int64}, event_time="at")
         >>> stream.group_by(day=col("at").dt.date()).agg(kappa.len(), total=col("x").sum())
         Stream({"day": Date, "len": Int64, "total": Int64})
+        >>> hours = stream.group_by(hour=col("at").dt.truncate("1h")).agg(total=col("x").sum(), expire_after="2d")
+        >>> job.write(hours)
+        >>> "groups expire 2d after the end of their interval" in job.explain()
+        True
         """
         aggregates = _named(aggs, named, "agg", columns=False)
         node: Node = {"input": self._node, "keys": self._keys, "aggregates": aggregates}

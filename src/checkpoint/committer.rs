@@ -250,9 +250,9 @@ fn account(manifest: &Manifest, output: usize) -> serde_json::Value {
     let mut counts = SourceCounts::default();
     let source = manifest.output_sources().get(output).copied().unwrap_or_default();
     manifest.sources.get(source).iter().flat_map(|s| s.partitions.values()).for_each(|p| counts.add(&p.counts));
-    let (filtered, used) = manifest.outputs.get(output).map_or((0, 0), |o| (o.filtered, o.used));
+    let (filtered, expired, used) = manifest.outputs.get(output).map_or((0, 0, 0), |o| (o.filtered, o.expired, o.used));
     json!({
         "read": counts.read, "bad": counts.bad, "below_floor": counts.below_floor, "late_dropped": counts.late_dropped,
-        "filtered": filtered, "used": used, "late_kept": counts.late_kept, "jumped": counts.jumped,
+        "filtered": filtered, "expired": expired, "used": used, "late_kept": counts.late_kept, "jumped": counts.jumped,
     })
 }

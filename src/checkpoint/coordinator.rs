@@ -17,7 +17,7 @@ use crate::message::{Epoch, Offset, Partition};
 use crate::protocol::checkpoint::{
     Ack, BarrierDecision, BarrierFacts, Command, MemoryUse, Report, StagedContent, StagedFile, decide_barrier,
 };
-use crate::protocol::event_time::{PartitionFrontier, TimeBounds, closed, visible};
+use crate::protocol::event_time::{PartitionTime, TimeBounds, closed, visible};
 use crate::protocol::failpoint;
 use crate::protocol::progress::Adoption;
 use crate::state::StateStore;
@@ -295,12 +295,17 @@ impl Coordinator {
     }
 
     /// A new partition is in the domain from now on, from its beginning, and one of the workers reads it.
-    fn adopt(&mut self, adoption: Adoption) -> Result<()> {
+    fn adopt(&mut self, mut adoption: Adoption) -> Result<()> {
+        // Of barriers on their way `closed` takes this partition in.
+        adoption.time = PartitionTime::found_at(self.last.manifest.closed_ms);
         let partitions: usize = self.last.manifest.sources.iter().map(|source| source.partitions.len()).sum();
         let Some(source) = self.last.manifest.sources.get_mut(adoption.source) else {
             return Err(Error::internal("a partition of a topic that is not read"));
         };
-        source.partitions.entry(adoption.partition.0).or_insert_with(|| PartitionState::beginning(adoption.start));
+        source
+            .partitions
+            .entry(adoption.partition.0)
+            .or_insert_with(|| PartitionState::beginning(adoption.start, adoption.time));
         if let Some(worker) = self.commands.get(partitions % self.commands.len().max(1)) {
             // A worker that is gone has reported why.
             let _ = worker.send(Command::Adopt(adoption));
@@ -312,9 +317,9 @@ impl Coordinator {
     /// All workers have acknowledged: the checkpoint is taken, published and handed on.
     fn take(&mut self, flight: InFlight, run: &mut Run) -> Result<()> {
         let state = self.checkpoint_state(flight.epoch)?;
-        self.command_all(&Command::Taken(flight.epoch));
         let manifest = self.next_manifest(&flight, state.clone())?;
         let state = state.map(|(name, _)| name);
+        self.command_all(&Command::Taken { epoch: flight.epoch, closed_ms: manifest.closed_ms });
         manifest.check_account()?;
         self.verify_sources()?;
         let hash = self.dir.publish(&manifest)?;
@@ -382,7 +387,6 @@ impl Coordinator {
                 manifest.mode = Mode::Live;
             }
         }
-        let mut frontiers = Vec::new();
         for ack in &flight.acks {
             for ((source, partition), now) in &ack.partitions {
                 let state = manifest.sources.get_mut(*source).and_then(|s| s.partitions.get_mut(&partition.0));
@@ -391,10 +395,9 @@ impl Coordinator {
                 state.time = now.time;
                 state.counts = now.counts;
                 state.leader_epoch = now.leader_epoch.unwrap_or(UNKNOWN_EPOCH);
-                let watermark_ms = self.bounds.get(*source).and_then(|bounds| now.time.watermark_ms(bounds));
-                frontiers.push(PartitionFrontier { watermark_ms, at_end: state.end.is_some_and(|end| now.next >= end) });
             }
         }
+        let frontiers: Vec<_> = manifest.frontiers(&self.bounds).map(|(_, _, frontier)| frontier).collect();
         manifest.closed_ms = closed(&frontiers);
         manifest.visible_ms = visible(&frontiers);
         for (number, output) in manifest.outputs.iter_mut().enumerate() {
@@ -403,6 +406,7 @@ impl Coordinator {
             output.dead_letters.clear();
             for done in flight.acks.iter().filter_map(|ack| ack.outputs.get(number)) {
                 output.filtered += done.filtered;
+                output.expired += done.expired;
                 output.used += done.used;
                 output.rows_changed += done.rows_changed;
                 output.records += records(&done.files);

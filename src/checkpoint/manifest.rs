@@ -14,8 +14,8 @@ use crate::message::{Epoch, Offset, Partition};
 use crate::plan::logical::JobPlan;
 use crate::plan::time_zones::ZoneTables;
 use crate::protocol::checkpoint::{StagedContent, StagedFile};
-use crate::protocol::event_time::PartitionTime;
 pub use crate::protocol::event_time::SourceCounts;
+use crate::protocol::event_time::{PartitionFrontier, PartitionTime, TimeBounds};
 
 /// The format that this release writes. It reads the last two.
 pub const FORMAT: u32 = 1;
@@ -169,8 +169,8 @@ pub struct PartitionState {
 
 impl PartitionState {
     /// Nothing is read yet, and there is no end.
-    pub fn beginning(start: Offset) -> Self {
-        let (time, counts) = (PartitionTime::default(), SourceCounts::default());
+    pub fn beginning(start: Offset, time: PartitionTime) -> Self {
+        let counts = SourceCounts::default();
         Self { start, next: start, end: None, leader_epoch: UNKNOWN_EPOCH, lost: 0, time, counts }
     }
 }
@@ -199,6 +199,18 @@ pub struct OperatorState {
     pub key_groups: u16,
     /// The columns of the state: key columns, then aggregates; numbered from 1.
     pub fields: Vec<StateField>,
+    /// When its groups expire, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<OperatorExpiry>,
+}
+
+/// How an operator's state is cut by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorExpiry {
+    /// So long after the end of its interval a group expires, milliseconds.
+    pub after_ms: i64,
+    /// The length of the slices of time in which the ends of intervals lie, milliseconds.
+    pub slice_ms: i64,
 }
 
 /// A column of an operator's state.
@@ -250,6 +262,9 @@ pub struct OutputState {
     pub weight: Option<String>,
     /// Records that a filter left out, since the domain's start.
     pub filtered: u64,
+    /// Records that came when their group had expired, since the domain's start.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub expired: u64,
     /// Records that were used, since the domain's start.
     pub used: u64,
     /// Rows that this checkpoint changes.
@@ -334,16 +349,18 @@ impl Manifest {
             for partition in self.sources.get(source).into_iter().flat_map(|s| s.partitions.values()) {
                 counts.add(&partition.counts);
             }
-            let sum = counts.bad + counts.below_floor + counts.late_dropped + output.filtered + output.used;
+            let gone = counts.bad + counts.below_floor + counts.late_dropped;
+            let sum = gone + output.filtered + output.expired + output.used;
             if counts.read != sum {
                 return Err(Error::internal(format!(
-                    "the account of {} does not add up: {} read, but {sum} = {} bad + {} below floor + {} late + {} filtered + {} used",
+                    "the account of {} does not add up: {} read, but {sum} = {} bad + {} below floor + {} late + {} filtered + {} expired + {} used",
                     output.table,
                     counts.read,
                     counts.bad,
                     counts.below_floor,
                     counts.late_dropped,
                     output.filtered,
+                    output.expired,
                     output.used
                 )));
             }
@@ -358,6 +375,18 @@ impl Manifest {
         known.sort_unstable();
         known.dedup();
         ids.iter().map(|id| known.binary_search(id).unwrap_or(0)).collect()
+    }
+
+    /// How far each partition's time has come: the source's number, the partition, and what the frontiers are made of. `bounds`:
+    /// by source.
+    pub fn frontiers<'a>(&'a self, bounds: &'a [TimeBounds]) -> impl Iterator<Item = (usize, i32, PartitionFrontier)> + 'a {
+        self.sources.iter().zip(bounds).enumerate().flat_map(|(number, (source, bounds))| {
+            source.partitions.iter().map(move |(partition, state)| {
+                let watermark_ms = state.time.watermark_ms(bounds);
+                let at_end = state.end.is_some_and(|end| state.next >= end);
+                (number, *partition, PartitionFrontier { watermark_ms, at_end })
+            })
+        })
     }
 
     /// The sum of all positions. They only grow: where it is the same, nothing has moved.

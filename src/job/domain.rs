@@ -7,6 +7,7 @@ use crate::checkpoint::manifest::{PartitionState, SourceState, UNKNOWN_EPOCH};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Partition};
 use crate::plan::lower::SourceSpec;
+use crate::protocol::event_time::PartitionTime;
 use crate::source::{LogSource, PartitionExtent};
 use crate::time::format_utc;
 
@@ -43,7 +44,7 @@ pub fn new_domain(
         };
         let (start, lost) = within(topic, extent, asked, allow_gaps)?;
         let end = until.map(|_| ends.get(&extent.partition).map_or(extent.end, |end| (*end).min(extent.end)).max(start));
-        let state = PartitionState { end, lost, ..PartitionState::beginning(start) };
+        let state = PartitionState { end, lost, ..PartitionState::beginning(start, PartitionTime::default()) };
         partitions.insert(extent.partition.0, state);
     }
     if let Position::Offsets(offsets) = from
@@ -159,10 +160,12 @@ pub fn resume_domain(stored: &mut SourceState, source: &dyn LogSource, allow_gap
     Ok(())
 }
 
-/// Partitions that the topic has and the domain has not: they are read from their beginning.
-pub fn add_partitions(stored: &mut SourceState, source: &dyn LogSource) -> Result<()> {
+/// Partitions that the topic has and the domain has not: they are read from their beginning. What was final at `closed_ms` stays
+/// so.
+pub fn add_partitions(stored: &mut SourceState, source: &dyn LogSource, closed_ms: Option<i64>) -> Result<()> {
     for extent in source.partitions()? {
-        stored.partitions.entry(extent.partition.0).or_insert_with(|| PartitionState::beginning(extent.start));
+        let beginning = || PartitionState::beginning(extent.start, PartitionTime::found_at(closed_ms));
+        stored.partitions.entry(extent.partition.0).or_insert_with(beginning);
     }
     Ok(())
 }

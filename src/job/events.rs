@@ -39,6 +39,8 @@ pub enum Event {
         week_of: Option<String>,
         /// `visible`: the watermark without partitions that are read to their end.
         watermark_ms: Option<i64>,
+        /// Where groups expire: the partition that they wait for, `TOPIC/PARTITION`, while others that are read are further.
+        held_by: Option<String>,
         /// How much of the way to the frozen end is done, 0 to 1.
         fraction: Option<f64>,
         /// At this rate.
@@ -152,6 +154,8 @@ pub struct Report {
     pub used: u64,
     /// Records left out by filters, by the first output.
     pub filtered: u64,
+    /// Records left out as their group had expired, by the first output.
+    pub expired: u64,
     /// Late records: used ones and dropped ones.
     pub late: u64,
     /// Records that could not be decoded.
@@ -166,6 +170,10 @@ pub struct Report {
     pub seconds: f64,
     /// `visible` at the end, milliseconds since 1970 UTC.
     pub watermark_ms: Option<i64>,
+    /// Where groups expire: `closed` at the end, milliseconds since 1970 UTC.
+    pub closed_ms: Option<i64>,
+    /// Where groups expire: the partition that `closed` is of, `TOPIC/PARTITION`, if another is so much further that groups wait.
+    pub held_by: Option<String>,
     /// The number of the last checkpoint.
     pub checkpoints: u64,
     /// The version.

@@ -19,12 +19,12 @@ use crate::error::{Error, Result};
 use crate::job::key_store::key_stores;
 use crate::operator::lookup::Room;
 use crate::plan::expr::AggregateFunction;
-use crate::plan::lower::{PipelineSpec, SourceSpec};
+use crate::plan::lower::{AggregateCall, AggregateSpec, PipelineSpec, SourceSpec};
 use crate::protocol::checkpoint::{Command, PartitionAck, Report};
 use crate::protocol::event_time::TimeBounds;
 use crate::runtime::align::Aligner;
 use crate::runtime::channel::{Wakers, edge};
-use crate::runtime::decode::SourceDecoder;
+use crate::runtime::decode::{Keep, SourceDecoder};
 use crate::runtime::partition::{BATCH_RECORDS, PartitionTask};
 use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
 use crate::runtime::rate_limit::RateLimit;
@@ -66,14 +66,7 @@ pub fn launch(
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
     let store = open_state(&version, &stateful, options.memory_bytes / PARTS * STORE)?;
     let limits = limits(options.memory_bytes, workers);
-    let context = PipelineContext {
-        workers,
-        room: room(limits.cache_bytes / owners(prepared)),
-        local_bytes: options.memory_bytes / PARTS * SOURCES / workers / folds(prepared),
-        zones: &manifest.time_zones,
-        store: store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default())),
-        fresh: manifest.state.is_none(),
-    };
+    let context = context(prepared, options.memory_bytes, &limits, workers, manifest, store.clone());
     let wakers = Wakers::new(workers);
     let (reports, from_workers) = unbounded();
     let mut links = make_links(workers, &wakers, &prepared.lowered.pipelines);
@@ -92,11 +85,12 @@ pub fn launch(
             decoders: decoders(prepared, manifest)?,
             topics: prepared.lowered.sources.iter().map(|spec| spec.read.topic.clone()).collect(),
             sources: prepared.sources.clone(),
-            pipelines: pipelines(prepared, &version, &context)?,
+            pipelines: pipelines(prepared, &version, &PipelineContext { index, ..context.clone() })?,
             links,
             commands: receiver,
             reports: reports.clone(),
             wakers: wakers.clone(),
+            closed_ms: manifest.closed_ms,
             limits,
             rate: rate.clone(),
         });
@@ -125,6 +119,26 @@ pub fn launch(
         observer,
     };
     Ok(Launched { workers: handles, coordinator, reports })
+}
+
+/// What the pipelines of a worker share; for each its own number is put in.
+fn context<'a>(
+    prepared: &Prepared,
+    memory: usize,
+    limits: &Limits,
+    workers: usize,
+    manifest: &'a Manifest,
+    store: Option<Arc<dyn StateStore>>,
+) -> PipelineContext<'a> {
+    PipelineContext {
+        index: 0,
+        workers,
+        room: room(limits.cache_bytes / owners(prepared)),
+        local_bytes: memory / PARTS * SOURCES / workers / folds(prepared),
+        zones: &manifest.time_zones,
+        store: store.unwrap_or_else(|| Arc::new(MemoryStore::default())),
+        fresh: manifest.state.is_none(),
+    }
 }
 
 /// The local sides that share the memory for them. A second grouping has two: for what it takes back, and what it adds.
@@ -212,21 +226,25 @@ fn partitions_of(
 }
 
 fn decoders(prepared: &Prepared, manifest: &Manifest) -> Result<Vec<SourceDecoder>> {
-    let ordered = |source: usize| {
-        prepared.lowered.pipelines.iter().filter(|pipeline| pipeline.source == source).any(|pipeline| {
-            let calls = pipeline.aggregate.iter().flat_map(|aggregate| &aggregate.calls);
-            calls.into_iter().any(|call| matches!(call.function, AggregateFunction::First | AggregateFunction::Last))
-        })
+    let any = |source: usize, of: fn(&AggregateSpec) -> bool| {
+        let pipelines = prepared.lowered.pipelines.iter().filter(|pipeline| pipeline.source == source);
+        pipelines.flat_map(|pipeline| &pipeline.aggregate).any(of)
     };
     let decoder = |(number, spec): (usize, &SourceSpec)| {
         let floor = manifest.sources.get(number).and_then(|source| source.floor_ms);
-        SourceDecoder::new(spec, floor, ordered(number))
+        let order = any(number, |aggregate| aggregate.calls.iter().any(is_ordered));
+        SourceDecoder::new(spec, floor, Keep { order, watermarks: any(number, |aggregate| aggregate.expiry.is_some()) })
     };
     prepared.lowered.sources.iter().enumerate().map(decoder).collect()
 }
 
-fn source_bounds(prepared: &Prepared) -> Result<Vec<TimeBounds>> {
-    let bounds = |spec: &SourceSpec| Ok(SourceDecoder::new(spec, None, false)?.bounds());
+fn is_ordered(call: &AggregateCall) -> bool {
+    matches!(call.function, AggregateFunction::First | AggregateFunction::Last)
+}
+
+/// By source, the bounds of its event time.
+pub(super) fn source_bounds(prepared: &Prepared) -> Result<Vec<TimeBounds>> {
+    let bounds = |spec: &SourceSpec| Ok(SourceDecoder::new(spec, None, Keep::default())?.bounds());
     prepared.lowered.sources.iter().map(bounds).collect()
 }
 

@@ -12,7 +12,7 @@ use super::events::{Event, Teller};
 use super::watch::{Extents, RetentionClock, WatchList, Watched};
 use crate::message::{Offset, Partition};
 use crate::protocol::checkpoint::Report;
-use crate::protocol::event_time::{PartitionFrontier, TimeBounds, visible};
+use crate::protocol::event_time::{PartitionFrontier, PartitionTime, TimeBounds, closed, holder, visible};
 use crate::protocol::progress::Adoption;
 use crate::source::LogSource;
 use crate::time::{instant, now_ms};
@@ -32,6 +32,8 @@ pub struct Monitor {
     pub sources: Vec<Arc<dyn LogSource>>,
     /// By source, the topic's name.
     pub topics: Vec<String>,
+    /// Where something waits for `closed`: how far others must be ahead of it for that to matter.
+    pub waits_ms: Option<i64>,
     /// Is told of partitions that are found.
     pub reports: Sender<Report>,
     /// Where events go.
@@ -92,7 +94,8 @@ impl Monitor {
                 format!("topic {} has a new partition, {partition}: it is read from its beginning", self.topic(source));
             self.events.tell(Event::Notice { level: "info", message, time_ms: now_ms() });
             // Without a coordinator there is nothing to read any more.
-            let _ = self.reports.send(Report::Grown(Adoption { source, partition, start, progress: found.progress.clone() }));
+            let (time, progress) = (PartitionTime::default(), found.progress.clone());
+            let _ = self.reports.send(Report::Grown(Adoption { source, partition, start, time, progress }));
         }
     }
 
@@ -153,6 +156,9 @@ impl Monitor {
             frontiers.push(PartitionFrontier { watermark_ms, at_end: next >= end });
         }
         let watermark_ms = visible(&frontiers);
+        // Who is behind the others without having anything left to read: nothing but new records of it can help.
+        let is_held = closed(&frontiers) < watermark_ms;
+        let held_by = self.waits_ms.filter(|_| is_held).and_then(|lead_ms| all.get(holder(&frontiers, lead_ms)?));
         let event_time_ms = reached.flatten().or(watermark_ms);
         let bounded = all.iter().all(|watched| watched.end.is_some()) && whole > 0;
         let left = if bounded { (whole - done) as f64 } else { lag as f64 };
@@ -162,6 +168,7 @@ impl Monitor {
             event_time_ms,
             week_of: event_time_ms.and_then(week_of),
             watermark_ms,
+            held_by: held_by.map(|watched| format!("{}/{}", self.topic(watched.source), watched.partition)),
             fraction: bounded.then(|| done as f64 / whole as f64),
             seconds_left: ((bounded || lag > 0) && rate > 0.0).then(|| left / rate),
             lag: lag as u64,

@@ -12,7 +12,7 @@ use super::prepare::{Prepared, Target};
 use crate::checkpoint::committer::Committer;
 use crate::checkpoint::gc::Kept;
 use crate::checkpoint::manifest::{
-    Edge, FORMAT, Holder, Manifest, Mode, OperatorState, OutputState, Sealed, SourceState, StateField,
+    Edge, FORMAT, Holder, Manifest, Mode, OperatorExpiry, OperatorState, OutputState, Sealed, SourceState, StateField,
 };
 use crate::checkpoint::store::{VersionDir, VersionLock, remove_directory, taken_over};
 use crate::error::{Error, Result};
@@ -172,6 +172,7 @@ impl Prepared {
                     edge: if pipeline.aggregate.is_some() { Edge::Upsert } else { Edge::Append },
                     weight: None,
                     filtered: 0,
+                    expired: 0,
                     used: 0,
                     rows_changed: 0,
                     records: 0,
@@ -225,6 +226,7 @@ impl Prepared {
                 hash_seed: HASH_SEED,
                 key_groups: KEY_GROUPS,
                 fields: state_fields(&aggregate),
+                expiry: aggregate.expiry.as_ref().map(|e| OperatorExpiry { after_ms: e.after_ms, slice_ms: e.slice_ms() }),
             });
         }
         Ok(operators)
@@ -280,7 +282,7 @@ impl Prepared {
                 .flat_map(|source| source.partitions.values_mut())
                 .for_each(|partition| partition.end = None);
             for (stored, source) in claim.sources.iter_mut().zip(&self.sources) {
-                add_partitions(stored, source.as_ref())?;
+                add_partitions(stored, source.as_ref(), newest.manifest.closed_ms)?;
             }
         }
         for output in &mut claim.outputs {

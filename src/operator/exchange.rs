@@ -1,5 +1,7 @@
 //! What goes from one worker to the owner of a key: blocks of many entries, and who owns what.
 
+use std::ops::Range;
+
 use crate::message::KeyGroup;
 use crate::state::encoding::{KEY_GROUPS, key_group};
 
@@ -7,6 +9,12 @@ use crate::state::encoding::{KEY_GROUPS, key_group};
 /// whole runs and no state.
 pub fn owner_of_group(group: KeyGroup, workers: usize) -> usize {
     group.0 as usize * workers / KEY_GROUPS as usize
+}
+
+/// The key groups that a worker owns.
+pub fn key_groups_of(worker: usize, workers: usize) -> Range<u16> {
+    let first = |worker: usize| (worker * usize::from(KEY_GROUPS)).div_ceil(workers).min(usize::from(KEY_GROUPS)) as u16;
+    first(worker)..first(worker + 1)
 }
 
 /// The worker that owns the key with this hash.
@@ -123,6 +131,8 @@ mod tests {
             let owners: Vec<_> = (0..KEY_GROUPS).map(|g| owner_of_group(KeyGroup(g), workers)).collect();
             assert!(owners.is_sorted());
             for worker in 0..workers {
+                let owned = |group: &u16| owner_of_group(KeyGroup(*group), workers) == worker;
+                assert!(key_groups_of(worker, workers).eq((0..KEY_GROUPS).filter(owned)));
                 let run = owners.iter().filter(|o| **o == worker).count();
                 assert!(run.abs_diff(KEY_GROUPS as usize / workers) <= 1);
             }

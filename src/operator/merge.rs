@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::message::KeyGroup;
 use crate::plan::lower::{AggregateCall, AggregateSpec};
 use crate::state::encoding::{KeyEncoder, key_group, key_hash};
-use crate::state::{Changes, StateStore, begin_state_key};
+use crate::state::{Changes, Namespace, StateStore, begin_state_key};
 
 /// The first byte of every state value: how the rest is encoded.
 const VALUE_ENCODING: u8 = 1;
@@ -23,6 +23,7 @@ const FEW: usize = 4096;
 /// The groups that one worker owns.
 pub struct GroupOwner {
     family: String,
+    namespace: Namespace,
     store: Arc<dyn StateStore>,
     encoder: KeyEncoder,
     calls: Vec<AggregateCall>,
@@ -128,6 +129,7 @@ impl GroupOwner {
         }
         Ok(Self {
             family,
+            namespace: Namespace::Empty,
             store,
             encoder: KeyEncoder::new(&spec.key_types)?,
             calls: spec.calls.clone(),
@@ -147,6 +149,12 @@ impl GroupOwner {
     /// The same owner, which also hands out what changed groups were at the last barrier.
     pub fn with_before_images(mut self) -> Self {
         self.before = Some(BeforeImages::default());
+        self
+    }
+
+    /// The same owner, of the groups in a part of the state.
+    pub fn within(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
         self
     }
 
@@ -241,8 +249,8 @@ impl GroupOwner {
         let unknown: Vec<(KeyGroup, &[u8])> = unknown.map(|(hash, key)| (key_group(hash), key)).collect();
         let mut wanted: Vec<(KeyGroup, &[u8])> = key_order(&unknown).iter().map(|&index| unknown[index as usize]).collect();
         wanted.dedup();
-        let (store, family) = (self.store.clone(), self.family.clone());
-        let key_of = |(group, key): &(KeyGroup, &[u8]), out: &mut Vec<u8>| stored_key(out, *group, key);
+        let (store, family, namespace) = (self.store.clone(), self.family.clone(), self.namespace);
+        let key_of = |(group, key): &(KeyGroup, &[u8]), out: &mut Vec<u8>| stored_key(out, *group, namespace, key);
         read_in_order(&*store, &family, &wanted, key_of, |(_, key), value| match value {
             Some(value) => self.load_one(key, value),
             None => Ok(()),
@@ -338,10 +346,10 @@ impl GroupOwner {
             value.clear();
             self.accumulators.iter().for_each(|a| a.encode(slot, &mut value));
             if self.retracts && value == self.empty {
-                changes.delete(|out| stored_key(out, group, key));
+                changes.delete(|out| stored_key(out, group, self.namespace, key));
             } else {
                 changes.put(
-                    |out| stored_key(out, group, key),
+                    |out| stored_key(out, group, self.namespace, key),
                     |out| {
                         out.push(VALUE_ENCODING);
                         out.extend_from_slice(&value);
@@ -410,8 +418,8 @@ fn create(calls: &[AggregateCall]) -> Result<Vec<Box<dyn Accumulator>>> {
     calls.iter().map(accumulator::create).collect()
 }
 
-fn stored_key(out: &mut Vec<u8>, group: KeyGroup, key: &[u8]) {
-    begin_state_key(out, group);
+fn stored_key(out: &mut Vec<u8>, group: KeyGroup, namespace: Namespace, key: &[u8]) {
+    begin_state_key(out, group, namespace);
     out.extend_from_slice(key);
 }
 

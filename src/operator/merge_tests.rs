@@ -21,7 +21,7 @@ fn spec(retracts: bool) -> AggregateSpec {
         output_type: DataType::Int64,
     };
     let keys = vec![NamedExpr { name: "k".into(), expr: Expr::Column("k".into()) }];
-    AggregateSpec { name: "g".into(), keys, key_types: vec![DataType::String], calls: vec![call] }
+    AggregateSpec { name: "g".into(), keys, key_types: vec![DataType::String], calls: vec![call], expiry: None }
 }
 
 fn owner() -> GroupOwner {

@@ -6,6 +6,7 @@ pub mod container;
 pub mod distinct;
 pub mod eval;
 pub mod exchange;
+pub mod expiry;
 pub mod filter;
 pub mod key_index;
 pub mod lookup;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::filter;
+use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::UInt32Type;
 
 use super::eval::Evaluator;
@@ -21,13 +21,32 @@ pub struct Rows {
     pub batch: RecordBatch,
     /// For each row its event time (in the unit of its column) and its offset.
     pub order: Option<(Int64Array, Int64Array)>,
+    /// For each row the watermark of its partition when it was read, milliseconds; `i64::MIN` before there is one.
+    pub watermarks: Option<Int64Array>,
 }
 
 impl Rows {
     /// One of them.
     pub fn one(&self, row: usize) -> Self {
         let order = self.order.as_ref().map(|(times, offsets)| (times.slice(row, 1), offsets.slice(row, 1)));
-        Self { batch: self.batch.slice(row, 1), order }
+        let watermarks = self.watermarks.as_ref().map(|watermarks| watermarks.slice(row, 1));
+        Self { batch: self.batch.slice(row, 1), order, watermarks }
+    }
+
+    /// Those for which the mask is true.
+    pub fn filter(self, mask: &BooleanArray) -> Result<Self> {
+        let batch = filter_record_batch(&self.batch, mask)?;
+        Self { batch, ..self }.with_places_filtered(mask)
+    }
+
+    fn with_places_filtered(mut self, mask: &BooleanArray) -> Result<Self> {
+        if let Some((times, offsets)) = &self.order {
+            self.order = Some((filter_i64(times, mask)?, filter_i64(offsets, mask)?));
+        }
+        if let Some(watermarks) = &self.watermarks {
+            self.watermarks = Some(filter_i64(watermarks, mask)?);
+        }
+        Ok(self)
     }
 }
 
@@ -77,25 +96,22 @@ impl Steps {
     }
 
     /// Runs the chain: rows that a filter does not accept are gone.
-    pub fn apply(&self, rows: Rows) -> Result<Rows> {
-        let Rows { mut batch, mut order } = rows;
+    pub fn apply(&self, mut rows: Rows) -> Result<Rows> {
         for step in &self.steps {
             match step {
                 Compiled::Filter(condition, kept) => {
-                    let mask = condition.filter_mask(&batch)?;
+                    let mask = condition.filter_mask(&rows.batch)?;
                     if mask.true_count() == mask.len() {
-                        batch = batch.project(kept)?;
+                        rows.batch = rows.batch.project(kept)?;
                         continue;
                     }
-                    batch = filtered(&batch, kept, &mask)?;
-                    if let Some((times, offsets)) = &order {
-                        order = Some((filter_i64(times, &mask)?, filter_i64(offsets, &mask)?));
-                    }
+                    rows.batch = filtered(&rows.batch, kept, &mask)?;
+                    rows = rows.with_places_filtered(&mask)?;
                 }
-                Compiled::Project(evaluators, schema) => batch = project(&batch, evaluators, schema)?,
+                Compiled::Project(evaluators, schema) => rows.batch = project(&rows.batch, evaluators, schema)?,
             }
         }
-        Ok(Rows { batch, order })
+        Ok(rows)
     }
 
     /// Runs the chain over results of a grouping: the rows that are accepted, and which those are of the rows given; `None`:
@@ -123,7 +139,7 @@ impl Steps {
 
 fn filtered(batch: &RecordBatch, kept: &[usize], mask: &BooleanArray) -> Result<RecordBatch> {
     let columns = batch.project(kept)?;
-    Ok(arrow::compute::filter_record_batch(&columns, mask)?)
+    Ok(filter_record_batch(&columns, mask)?)
 }
 
 fn filter_i64(values: &Int64Array, mask: &BooleanArray) -> Result<Int64Array> {

@@ -56,12 +56,20 @@ fn steps(out: &mut String, depth: usize, node: &Node, lowered: &Lowered) -> Resu
         Node::Filter { predicate, .. } => line(out, depth, &format!("└ filter {predicate}")),
         Node::Select { columns, .. } => line(out, depth, &format!("└ select {}", list(columns))),
         Node::WithColumns { columns, .. } => line(out, depth, &format!("└ with_columns {}", list(columns))),
-        Node::Aggregate { keys, aggregates, .. } => {
+        Node::Aggregate { keys, aggregates, expire_after_ms, .. } => {
             line(out, depth, &format!("└ group_by {}", list(keys)));
             let types = shape_of(node)?.schema;
             for column in aggregates {
                 let data_type = types.find(&column.name).map_or(String::new(), |(_, field)| field.data_type.to_string());
                 line(out, depth + 1, &format!("agg {column}: {data_type}"));
+            }
+            if let Some(after_ms) = expire_after_ms {
+                let after = duration(*after_ms);
+                line(
+                    out,
+                    depth + 1,
+                    &format!("groups expire {after} after the end of their interval: records after that are left out"),
+                );
             }
         }
     }

@@ -50,6 +50,15 @@ fn both_groupings_are_shown() {
 }
 
 #[test]
+fn expiry_is_shown() {
+    let text = explain(&job([expiring(merchants(), 7 * 86_400_000)])).unwrap();
+    assert!(
+        text.contains("\n    groups expire 7d after the end of their interval: records after that are left out\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn expressions_are_printed_as_they_are_written() {
     let sum = call(F::Add, [col("a"), call(F::Mul, [int(2), call(F::Neg, [col("b")])])]);
     let when = call(F::When, [col("p"), text("x"), call(F::IsNull, [col("q")]), null(), lit(DataType::Boolean, true)]);

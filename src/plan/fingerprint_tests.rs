@@ -48,7 +48,14 @@ fn print_golden() {
     let when = call(F::When, [call(F::Gt, [price.clone(), lit(decimal(3, 1), "10.5")]), float(0.1), float(f64::MAX)]);
     let append = select(reads(), [named("price", price), named("rate", when), named("at", col("at"))]);
     let renamed = select(merchants(), [named("n", col("merchants")), named("date", col("day"))]);
-    let plans = [job([merchants()]), job([compound]), job([append]), job([renamed, merchants()]), job([nested()])];
+    let plans = [
+        job([merchants()]),
+        job([compound]),
+        job([append]),
+        job([renamed, merchants()]),
+        job([nested()]),
+        job([expiring(merchants(), 86_400_000)]),
+    ];
     let golden: Vec<_> = plans.iter().map(|plan| (plan, fingerprint(plan).unwrap())).collect();
     println!("{}", serde_json::to_string_pretty(&golden).unwrap());
 }
@@ -97,6 +104,8 @@ fn what_changes_the_result_changes_it() {
     );
     assert_ne!(of([other.clone()]), base);
     assert_ne!(of([merchants(), other.clone()]), of([other, merchants()]), "tables are found by name");
+    assert_ne!(of([expiring(merchants(), 1)]), base);
+    assert_ne!(of([expiring(merchants(), 1)]), of([expiring(merchants(), 2)]));
     let mut renamed = job([merchants(), source()]);
     let before = fingerprint(&renamed).unwrap();
     renamed.outputs[0].name = Some("x".into());

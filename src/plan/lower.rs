@@ -8,6 +8,7 @@ mod aggregates;
 mod pushdown;
 
 use super::expr::{AggregateFunction, Expr, NamedExpr};
+use super::interval::{ExpirySpec, expiry_of};
 use super::logical::{JobPlan, Node, Read};
 use super::schema::{DataType, Schema};
 use super::validate::{Shape, check_plan, shape_of, with_columns_as_select};
@@ -74,6 +75,8 @@ pub struct AggregateSpec {
     pub key_types: Vec<DataType>,
     /// The plain aggregates. Expressions over them are steps behind the grouping.
     pub calls: Vec<AggregateCall>,
+    /// When its groups expire, if they do.
+    pub expiry: Option<ExpirySpec>,
 }
 
 /// A second grouping, over rows that change: what a row was at the last barrier is taken back, what it is now is added.
@@ -104,6 +107,15 @@ pub struct AggregateCall {
     pub retracts: bool,
     /// The type of the result.
     pub output_type: DataType,
+}
+
+impl Lowered {
+    /// Where groups expire, which waits for the least watermark over all partitions: by how much that must move for some to go
+    /// at the least, milliseconds.
+    pub fn least_expiry_ms(&self) -> Option<i64> {
+        let groupings = self.pipelines.iter().flat_map(PipelineSpec::groupings);
+        groupings.filter_map(|grouping| grouping.expiry.as_ref()).map(ExpirySpec::slice_ms).min()
+    }
 }
 
 impl AggregateSpec {
@@ -179,19 +191,20 @@ impl Steps {
             Node::WithColumns { input, columns } => {
                 self.push(Step::Project(with_columns_as_select(&shape_of(input)?.schema, columns)));
             }
-            Node::Aggregate { input, keys, aggregates, .. } => {
+            Node::Aggregate { input, keys, aggregates, expire_after_ms } => {
+                let expiry = expire_after_ms.map(|after_ms| expiry_of(input, keys, after_ms)).transpose()?;
                 let split = aggregates::split(&shape_of(input)?.schema, keys, aggregates, self.aggregate.is_some())?;
-                self.group(split)?;
+                self.group(split, expiry)?;
             }
         }
         Ok(())
     }
 
     /// The first grouping; or the second, and what came behind the first lies between them.
-    fn group(&mut self, split: aggregates::Split) -> Result<()> {
+    fn group(&mut self, split: aggregates::Split, expiry: Option<ExpirySpec>) -> Result<()> {
         let aggregates::Split { keys, key_types, calls, project } = split;
         let name = if self.aggregate.is_none() { self.name.clone() } else { format!("{} 2", self.name) };
-        let aggregate = AggregateSpec { name, keys, key_types, calls };
+        let aggregate = AggregateSpec { name, keys, key_types, calls, expiry };
         match (&self.aggregate, &self.regroup) {
             (None, _) => self.aggregate = Some(aggregate),
             (Some(_), None) => self.regroup = Some(RegroupSpec { between: std::mem::take(&mut self.after), aggregate }),

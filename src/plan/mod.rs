@@ -8,6 +8,7 @@ pub mod logical;
 pub mod schema;
 
 pub mod decimal;
+pub mod interval;
 pub mod literal;
 pub mod time_zones;
 pub mod truncate;

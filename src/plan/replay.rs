@@ -138,8 +138,17 @@ fn check_node(node: &Node, read: &Read, findings: &mut Findings) {
         Node::Select { columns, .. } | Node::WithColumns { columns, .. } => {
             columns.iter().for_each(|column| check_expr(&column.expr, read, findings));
         }
-        Node::Aggregate { input, keys, aggregates, .. } => {
+        Node::Aggregate { input, keys, aggregates, expire_after_ms } => {
             keys.iter().chain(aggregates).for_each(|column| check_expr(&column.expr, read, findings));
+            if expire_after_ms.is_some() && read.late == LatePolicy::Keep {
+                findings.add(
+                    Level::Info,
+                    "expired_rows_lost",
+                    "records that come after their group has expired are left out, and counted: a batch recomputation has them"
+                        .to_owned(),
+                    "make expire_after longer than anything comes late",
+                );
+            }
             let schema = shape_of(input).map(|shape| shape.schema).unwrap_or_default();
             let is_time = |expr: &Expr| {
                 matches!(super::typing::type_of(expr, &schema), Ok((Some(DataType::Date | DataType::Timestamp(_)), _)))
@@ -157,7 +166,7 @@ fn check_timeless(aggregates: &[&Expr], findings: &mut Findings) {
             Level::Warning,
             "state_grows",
             "distinct values are counted under a group key without time: every value is remembered for ever".to_owned(),
-            "add a period to the key, for example day=col(\"event_time\").dt.date(time_zone=...)",
+            "add a period to the key, for example day=col(\"event_time\").dt.date(time_zone=...), and give agg an expire_after",
         );
     } else {
         findings.add(

@@ -37,6 +37,18 @@ fn state_without_end_is_named() {
 }
 
 #[test]
+fn expired_groups_leave_records_out() {
+    let late = |late| {
+        let read = Node::Read(Box::new(Read { late, ..read() }));
+        let day = [named("day", dt_date(col("event_time"), "UTC"))];
+        job([expiring(group(read, day, [named("n", len())]), 1)])
+    };
+    assert_eq!(codes(&late(LatePolicy::Keep)), ["expired_rows_lost"]);
+    // What is late never comes so far.
+    assert_eq!(codes(&late(LatePolicy::Drop)), ["late_rows_lost"]);
+}
+
+#[test]
 fn expressions_are_looked_into() {
     let lenient = filter(source(), call(Function::IsNull, [cast(col("note"), DataType::Int64, false)]));
     assert_eq!(codes(&job([lenient])), ["lenient_cast"]);

@@ -126,6 +126,16 @@ pub(crate) fn group(input: Node, keys: impl Into<Vec<NamedExpr>>, aggregates: im
     Node::Aggregate { input: Box::new(input), keys: keys.into(), aggregates: aggregates.into(), expire_after_ms: None }
 }
 
+/// The same grouping, whose groups expire.
+pub(crate) fn expiring(grouping: Node, after_ms: i64) -> Node {
+    match grouping {
+        Node::Aggregate { input, keys, aggregates, .. } => {
+            Node::Aggregate { input, keys, aggregates, expire_after_ms: Some(after_ms) }
+        }
+        other => other,
+    }
+}
+
 /// `(status == "captured") & (amount > 0)`
 pub(crate) fn captured() -> Expr {
     let status = call(Function::Eq, [col("status"), text("captured")]);

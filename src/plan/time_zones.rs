@@ -82,6 +82,22 @@ impl ZoneTable {
         }
         best.unwrap_or(local_seconds)
     }
+
+    /// The first instant from which on local clocks show this local time (seconds) or a later one for good: where clocks are
+    /// put back over it, the last time that they reach it.
+    pub fn passed(&self, local_seconds: i64) -> i64 {
+        // See `earliest`: a stretch that begins later than this is past it as a whole.
+        let last = self.position(local_seconds.saturating_add(2 * 86_400));
+        let mut until = i64::MAX;
+        for (i, (from, offset)) in self.transitions.iter().enumerate().take(last + 1).rev() {
+            let offset = i64::from(*offset);
+            if i == 0 || from.saturating_add(offset) < local_seconds {
+                return until.min(local_seconds.saturating_sub(offset));
+            }
+            until = *from;
+        }
+        local_seconds
+    }
 }
 
 fn offset_at(zone: Tz, utc_seconds: i64) -> i32 {
@@ -239,6 +255,23 @@ mod tests {
         assert_eq!(new_york.earliest(1_772_937_000), 1_772_953_200);
         assert_eq!(new_york.earliest(0), 5 * 3600);
         assert_eq!(ZoneTable::load("UTC").unwrap().earliest(12), 12);
+    }
+
+    #[test]
+    fn a_local_time_is_passed_for_good() {
+        let new_york = ZoneTable::load("America/New_York").unwrap();
+        // 2026-11-01: 01:30 comes twice, the second time at 06:30Z; 2026-03-08: 02:30 is jumped over at 07:00Z.
+        assert_eq!(new_york.passed(1_793_496_600), 1_793_496_600 + 5 * 3600);
+        assert_eq!(new_york.passed(1_772_937_000), 1_772_953_200);
+        // Clocks were put back from 00:01 to 23:01 on 2006-10-29: that day begins for good at 03:30Z.
+        let saint_johns = ZoneTable::load("America/St_Johns").unwrap();
+        let midnight = 1_162_080_000;
+        assert_eq!(saint_johns.earliest(midnight), midnight + 2 * 3600 + 1800);
+        assert_eq!(saint_johns.passed(midnight), midnight + 3 * 3600 + 1800);
+        for (name, local) in [("UTC", 12), ("Asia/Kolkata", 1_793_496_600), ("America/New_York", -3_000_000_000)] {
+            let table = ZoneTable::load(name).unwrap();
+            assert_eq!(table.passed(local), table.earliest(local), "{name}");
+        }
     }
 
     #[test]

@@ -48,6 +48,20 @@ impl Every {
         !matches!(self, Self::Seconds(_))
     }
 
+    /// The first day after the interval that begins on this day. For intervals of whole days.
+    pub fn next_first_day(self, first: i64) -> i64 {
+        match self {
+            Self::Seconds(_) => first,
+            Self::Days(n) => first.saturating_add(n),
+            Self::Weeks(n) => first.saturating_add(7 * n),
+            Self::Months(n) => {
+                let (year, month, _) = civil_from_days(first);
+                let months = year * 12 + month - 1 + n;
+                days_from_civil(months.div_euclid(12), months.rem_euclid(12) + 1, 1)
+            }
+        }
+    }
+
     /// The first day of the interval that a day (days since 1970) lies in. For intervals of whole days.
     pub fn first_day(self, day: i64) -> i64 {
         let floor = |value: i64, step: i64| value - value.rem_euclid(step);
@@ -117,6 +131,11 @@ mod tests {
             prop_assert_eq!(Every::Weeks(1).first_day(days), monday);
             prop_assert_eq!(Every::Months(1).first_day(days), days - i64::from(day.day0()));
             prop_assert_eq!(Every::Months(12).first_day(days), days - i64::from(day.ordinal0()));
+            for every in [Every::Days(3), Every::Weeks(2), Every::Months(1), Every::Months(12), Every::Months(5)] {
+                let next = every.next_first_day(every.first_day(days));
+                prop_assert!(next > days);
+                prop_assert_eq!((every.first_day(next), every.first_day(next - 1)), (next, every.first_day(days)));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::expr::{AggregateFunction, Expr, NamedExpr};
+use super::interval;
 use super::logical::{JobPlan, Node, Output, Read};
 use super::names::nearest;
 use super::schema::{DataType, Field, Schema, TimeUnit};
@@ -185,10 +186,6 @@ pub fn shape_of(node: &Node) -> Result<Shape> {
         }
         Node::Aggregate { input, keys, aggregates, expire_after_ms } => {
             let shape = shape_of(input)?;
-            if expire_after_ms.is_some() {
-                return Err(Error::plan("not_supported", "expire_after is not supported yet")
-                    .hint("leave it out: groups are kept; state that expires comes with a later release"));
-            }
             match shape.groupings {
                 0 => {}
                 1 => aggregates.iter().try_for_each(check_retractable)?,
@@ -200,7 +197,9 @@ pub fn shape_of(node: &Node) -> Result<Shape> {
                     .hint("leave one of the first two out, or write their result as an output of its own"));
                 }
             }
-            aggregate(&shape, keys, aggregates)
+            let grouped = aggregate(&shape, keys, aggregates)?;
+            expire_after_ms.map(|after_ms| interval::expiry_of(input, keys, after_ms)).transpose()?;
+            Ok(grouped)
         }
     }
 }

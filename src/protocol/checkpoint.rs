@@ -15,7 +15,12 @@ pub enum Command {
     /// End the epoch here: finish the batch at hand, then let the barrier go through.
     Barrier(Epoch),
     /// The state of the epoch is in a checkpoint: it may be written to again.
-    Taken(Epoch),
+    Taken {
+        /// Which.
+        epoch: Epoch,
+        /// The least watermark over all partitions as of its barrier, milliseconds: what it makes final need not be kept.
+        closed_ms: Option<i64>,
+    },
     /// Read nothing more before the next barrier.
     Hold,
     /// Read on past the frozen ends.
@@ -105,8 +110,8 @@ pub struct PartitionAck {
 
 impl PartitionAck {
     /// Before the first record.
-    pub fn at(next: Offset) -> Self {
-        Self { next, time: PartitionTime::default(), counts: SourceCounts::default(), leader_epoch: None }
+    pub fn at(next: Offset, time: PartitionTime) -> Self {
+        Self { next, time, counts: SourceCounts::default(), leader_epoch: None }
     }
 }
 
@@ -115,6 +120,8 @@ impl PartitionAck {
 pub struct OutputAck {
     /// Records that a filter left out.
     pub filtered: u64,
+    /// Records that came when their group had expired.
+    pub expired: u64,
     /// Records that were used.
     pub used: u64,
     /// Rows written or deleted.

@@ -45,6 +45,10 @@ pub struct PartitionTime {
     /// A record far ahead that later records have not confirmed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate>,
+    /// Where `closed` was, milliseconds, when the partition was found: what was final then stays final. None for partitions
+    /// of the domain's beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_at_ms: Option<i64>,
 }
 
 /// A record far ahead of its partition.
@@ -108,9 +112,16 @@ impl PartitionTime {
         Judgement { late, jumped }
     }
 
-    /// The partition's watermark: no record at or after this position is on time if it is below this. In milliseconds.
+    /// Of a partition that is found while others have come to this `closed`.
+    pub fn found_at(closed_ms: Option<i64>) -> Self {
+        Self { found_at_ms: closed_ms, ..Self::default() }
+    }
+
+    /// The partition's watermark: no record at or after this position is on time if it is below this. In milliseconds. It only
+    /// rises, and for a partition that was found later it is never behind the `closed` of then.
     pub fn watermark_ms(&self, bounds: &TimeBounds) -> Option<i64> {
-        self.accepted_max.map(|max| bounds.to_ms(max.saturating_sub(bounds.out_of_orderness)))
+        let own = self.accepted_max.map(|max| bounds.to_ms(max.saturating_sub(bounds.out_of_orderness)));
+        own.max(self.found_at_ms)
     }
 }
 
@@ -155,6 +166,13 @@ pub struct PartitionFrontier {
 /// `closed`: the least watermark over ALL partitions, a pure function of the position vector. It alone may finalise.
 pub fn closed(partitions: &[PartitionFrontier]) -> Option<i64> {
     partitions.iter().map(|p| p.watermark_ms).min().flatten()
+}
+
+/// Which partition holds `closed` back: the one whose watermark is the least, while another is further by at least `lead_ms`.
+pub fn holder(partitions: &[PartitionFrontier], lead_ms: i64) -> Option<usize> {
+    let (at, least) = partitions.iter().enumerate().min_by_key(|(_, partition)| partition.watermark_ms)?;
+    let greatest = partitions.iter().filter_map(|partition| partition.watermark_ms).max()?;
+    least.watermark_ms.is_none_or(|least| greatest.saturating_sub(least) >= lead_ms).then_some(at)
 }
 
 /// `visible`: without partitions that are read to their end. For progress and for early results only. Where all are
@@ -222,9 +240,26 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_that_is_found_later_begins_where_closed_was() {
+        let mut time = PartitionTime::found_at(Some(500));
+        assert_eq!(time.watermark_ms(&BOUNDS), Some(500));
+        // Which of its records are late is its own affair.
+        assert_eq!(time.observe(300, &BOUNDS), Judgement::default());
+        assert!(time.observe(289, &BOUNDS).late);
+        assert_eq!(time.watermark_ms(&BOUNDS), Some(500));
+        assert!([400, 500, 600, 700].iter().all(|at| !time.observe(*at, &BOUNDS).late));
+        assert_eq!(time.watermark_ms(&BOUNDS), Some(690));
+        assert_eq!(PartitionTime::found_at(None).watermark_ms(&BOUNDS), None);
+    }
+
+    #[test]
     fn frontiers() {
         let p = |watermark_ms, at_end| PartitionFrontier { watermark_ms, at_end };
         assert_eq!(closed(&[p(Some(5), false), p(None, true)]), None);
+        assert_eq!(holder(&[p(Some(5), false), p(None, true), p(Some(1), true)], 9), Some(1));
+        let behind = [p(Some(5), false), p(Some(3), true), p(Some(4), true)];
+        assert_eq!((holder(&behind, 2), holder(&behind, 3)), (Some(1), None));
+        assert_eq!((holder(&[p(None, false)], 0), holder(&[], 0)), (None, None));
         assert_eq!(visible(&[p(Some(5), false), p(None, true)]), Some(5));
         assert_eq!(closed(&[p(Some(5), true), p(Some(3), true)]), Some(3));
         assert_eq!(visible(&[p(Some(5), true), p(Some(3), true)]), Some(5));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use super::event_time::PartitionTime;
 use crate::message::{Offset, Partition};
 
 /// How far a partition is.
@@ -25,6 +26,8 @@ pub struct Adoption {
     pub partition: Partition,
     /// Its first record.
     pub start: Offset,
+    /// Where its time begins.
+    pub time: PartitionTime,
     /// For those who watch.
     pub progress: Arc<PartitionProgress>,
 }

@@ -8,7 +8,6 @@ use arrow::array::{
     RecordBatchOptions, StringBuilder, StructBuilder, TimestampMillisecondArray,
 };
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::{
     DataType as ArrowType, SchemaRef, TimeUnit as ArrowUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
@@ -36,8 +35,19 @@ pub struct SourceDecoder {
     late: LatePolicy,
     bounds: TimeBounds,
     floor: Option<i64>,
-    keep_order: bool,
+    keep: Keep,
+    /// By row of the batch at hand, the watermark when it was read; empty unless it is kept.
+    watermarks: Vec<i64>,
     bad: Vec<BadRecord>,
+}
+
+/// What rows carry of their records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keep {
+    /// Their positions.
+    pub order: bool,
+    /// The watermark of their partition when they were read.
+    pub watermarks: bool,
 }
 
 /// What a range of records came to.
@@ -51,8 +61,8 @@ pub struct SourceRows {
 }
 
 impl SourceDecoder {
-    /// For a source. `floor_ms`: records with an event time below are left out. `keep_order`: rows carry their positions.
-    pub fn new(spec: &SourceSpec, floor_ms: Option<i64>, keep_order: bool) -> Result<Self> {
+    /// For a source. `floor_ms`: records with an event time below are left out. `keep`: what rows carry.
+    pub fn new(spec: &SourceSpec, floor_ms: Option<i64>, keep: Keep) -> Result<Self> {
         let read = &spec.read;
         let column = spec.schema.fields.get(spec.event_time);
         let Some(DataType::Timestamp(unit)) = column.map(|field| &field.data_type) else {
@@ -73,7 +83,8 @@ impl SourceDecoder {
             late: read.late,
             bounds,
             floor: floor_ms.map(|ms| bounds.from_ms(ms)),
-            keep_order,
+            keep,
+            watermarks: Vec::new(),
             bad: Vec::new(),
         })
     }
@@ -104,13 +115,16 @@ impl SourceDecoder {
         bad.iter().try_for_each(|bad| self.reject(block, bad, &mut dead))?;
         self.bad = bad;
         let batch = self.with_metadata(block, &index, decoded.batch)?;
-        let mut rows = Rows { batch, order: None };
-        if self.keep_order {
+        let mut rows = Rows { batch, order: None, watermarks: None };
+        if self.keep.watermarks {
+            rows.watermarks = Some(std::mem::take(&mut self.watermarks).into());
+        }
+        if self.keep.order {
             let offsets = (0..times.len()).map(|row| block.records[index.of(row)].offset);
             rows.order = Some((Int64Array::new(times, None), Int64Array::from_iter_values(offsets)));
         }
         if let Some(keep) = &keep {
-            rows = filter_rows(rows, keep)?;
+            rows = rows.filter(keep)?;
         }
         Ok(SourceRows { rows, dead, origin: Origin { index, keep } })
     }
@@ -129,13 +143,23 @@ impl SourceDecoder {
     ) -> Result<Option<BooleanArray>> {
         let nulls = batch.column(self.event_time).nulls().filter(|nulls| nulls.null_count() > 0);
         let mut dropped: Vec<usize> = Vec::new();
+        let bounds = self.bounds;
+        let watermark = |time: &PartitionTime| time.watermark_ms(&bounds).unwrap_or(i64::MIN);
+        let (mut of, mut now) = (*time, watermark(time));
+        self.watermarks.clear();
         for (row, &at) in times.iter().enumerate() {
+            if self.keep.watermarks {
+                if of != *time {
+                    (of, now) = (*time, watermark(time));
+                }
+                self.watermarks.push(now);
+            }
             if nulls.is_some_and(|nulls| nulls.is_null(row)) {
                 self.bad.push(self.without_time(block, index.of(row)));
                 dropped.push(row);
                 continue;
             }
-            let judgement = time.observe(at, &self.bounds);
+            let judgement = time.observe(at, &bounds);
             counts.jumped += u64::from(judgement.jumped);
             if self.floor.is_some_and(|floor| at < floor) {
                 counts.below_floor += 1;
@@ -243,15 +267,6 @@ fn letter(block: &RecordBlock, index: usize, column: Option<String>, reason: Str
         column,
         reason,
     }
-}
-
-fn filter_rows(rows: Rows, keep: &BooleanArray) -> Result<Rows> {
-    let batch = filter_record_batch(&rows.batch, keep)?;
-    let pick = |values: &Int64Array| -> Result<Int64Array> {
-        Ok(arrow::compute::filter(values, keep)?.as_primitive::<arrow::datatypes::Int64Type>().clone())
-    };
-    let order = rows.order.as_ref().map(|(times, offsets)| Ok::<_, Error>((pick(times)?, pick(offsets)?))).transpose()?;
-    Ok(Rows { batch, order })
 }
 
 fn event_times(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {

@@ -10,8 +10,10 @@ use super::table_end::TableEnd;
 use crate::error::Result;
 use crate::message::Epoch;
 use crate::operator::aggregate::LocalAggregate;
-use crate::operator::distinct::DistinctOwner;
-use crate::operator::merge::{ChangedGroups, GroupOwner};
+use crate::operator::exchange::key_groups_of;
+use crate::operator::expiry::{ExpiringRows, Expiry, Groups, Place, Values};
+use crate::operator::merge::ChangedGroups;
+use crate::operator::steps::Rows;
 use crate::plan::lower::{AggregateSpec, PipelineSpec};
 use crate::plan::schema::{Field, Schema};
 use crate::protocol::checkpoint::OutputAck;
@@ -23,8 +25,10 @@ const CHUNK: usize = 8 << 10;
 /// A grouping, and what becomes of its rows.
 pub(super) struct Grouped {
     pub(super) local: LocalAggregate,
-    pub(super) distinct: Vec<DistinctOwner>,
-    pub(super) owner: GroupOwner,
+    pub(super) distinct: Vec<Values>,
+    pub(super) owner: Groups,
+    /// Where its groups expire: which rows come in time.
+    in_time: Option<ExpiringRows>,
     groups: SchemaRef,
     end: End,
 }
@@ -41,9 +45,16 @@ pub(super) fn groups_of(spec: &AggregateSpec) -> Schema {
     Schema { fields: keys.chain(calls).collect() }
 }
 
-/// The owner of a grouping's groups.
-pub(super) fn owner_of(spec: &AggregateSpec, context: &PipelineContext<'_>) -> Result<GroupOwner> {
-    GroupOwner::new(spec, group_family(spec), context.store.clone(), context.fresh, context.room.waiting)
+/// Where the state of an operator lies.
+fn place_of(family: String, context: &PipelineContext<'_>) -> Place {
+    let key_groups = key_groups_of(context.index, context.workers);
+    Place { store: context.store.clone(), family, key_groups, fresh: context.fresh }
+}
+
+/// The owner of a grouping's groups. `before_images`: of which another grouping follows.
+pub(super) fn owner_of(spec: &AggregateSpec, context: &PipelineContext<'_>, before_images: bool) -> Result<Groups> {
+    let (expiry, place) = (Expiry::new(spec, context.zones)?, place_of(group_family(spec), context));
+    Ok(Groups::new(spec, expiry, place, context.room.waiting, before_images))
 }
 
 /// Groups as rows.
@@ -62,21 +73,18 @@ impl Grouped {
     ) -> Result<Self> {
         let groups = groups_of(aggregate);
         let distinct = aggregate.calls.iter().enumerate().filter(|(_, call)| is_distinct(call.function)).map(|(call, _)| {
-            let (family, store) = (distinct_family(aggregate, call), context.store.clone());
-            DistinctOwner::new(number, call, family, store, context.fresh, context.room)
+            let (expiry, place) = (Expiry::new(aggregate, context.zones)?, place_of(distinct_family(aggregate, call), context));
+            Ok(Values::new(number, call, expiry, place, context.room))
         });
-        let owner = owner_of(aggregate, context)?;
-        let (owner, end) = match &spec.regroup {
-            None => (owner, End::Table(TableEnd::new(spec, &groups, writer, context.zones)?)),
-            Some(regroup) => {
-                let regroup = Regroup::new(number, spec, regroup, &groups, writer, context)?;
-                (owner.with_before_images(), End::Regroup(Box::new(regroup)))
-            }
+        let end = match &spec.regroup {
+            None => End::Table(TableEnd::new(spec, &groups, writer, context.zones)?),
+            Some(regroup) => End::Regroup(Box::new(Regroup::new(number, spec, regroup, &groups, writer, context)?)),
         };
         Ok(Self {
             local: LocalAggregate::new(number, context.workers, context.local_bytes, aggregate, input, context.zones)?,
-            distinct: distinct.collect(),
-            owner,
+            distinct: distinct.collect::<Result<_>>()?,
+            owner: owner_of(aggregate, context, spec.regroup.is_some())?,
+            in_time: ExpiringRows::new(aggregate, input, context.zones)?,
             groups: groups.to_arrow(),
             end,
         })
@@ -90,9 +98,24 @@ impl Grouped {
         }
     }
 
+    /// The rows whose groups have not expired.
+    pub(super) fn keep(&self, rows: Rows) -> Result<Rows> {
+        match &self.in_time {
+            None => Ok(rows),
+            Some(in_time) => in_time.keep(rows),
+        }
+    }
+
+    /// Drops what is kept of groups that have expired at this `closed`.
+    pub(super) fn expire(&mut self, closed_ms: i64) -> Result<()> {
+        self.distinct.iter_mut().try_for_each(|values| values.expire(closed_ms))?;
+        self.owner.expire(closed_ms)?;
+        self.regroup().map_or(Ok(()), |regroup| regroup.expire(closed_ms))
+    }
+
     /// Works on what waits for the state to be read.
     pub(super) fn settle(&mut self, may_write: bool) -> Result<()> {
-        self.distinct.iter_mut().try_for_each(|owner| owner.settle(may_write))?;
+        self.distinct.iter_mut().try_for_each(|values| values.settle(may_write))?;
         self.owner.settle()?;
         self.regroup().map_or(Ok(()), Regroup::settle)
     }
@@ -100,7 +123,7 @@ impl Grouped {
     /// The groups' side of a barrier, where the rows go to a table: what changed goes to its writer, groups to the state.
     pub(super) fn barrier(&mut self, epoch: Epoch, ack: &mut OutputAck) -> Result<()> {
         let End::Table(end) = &mut self.end else { return Ok(()) };
-        if let Some(ChangedGroups { keys, results, .. }) = self.owner.take_changed(usize::MAX)? {
+        while let Some(ChangedGroups { keys, results, .. }) = self.owner.take_changed(usize::MAX)? {
             let groups = batch_of(&self.groups, keys, results)?;
             ack.rows_changed += groups.num_rows() as u64;
             end.write(groups)?;
@@ -128,24 +151,15 @@ impl Grouped {
 
     pub(super) fn pressure(&self) -> Pressure {
         let first = Pressure {
-            dirty_values: self.distinct.iter().map(DistinctOwner::dirty).sum(),
+            dirty_values: self.distinct.iter().map(Values::dirty).sum(),
             dirty_groups: self.owner.dirty(),
             dirty_regroups: 0,
             changed: self.owner.changed(),
-            memory: self.owner.memory() + self.distinct.iter().map(DistinctOwner::memory).sum::<usize>(),
+            memory: self.owner.memory() + self.distinct.iter().map(Values::memory).sum::<usize>(),
         };
         match &self.end {
             End::Table(_) => first,
             End::Regroup(regroup) => first.plus(regroup.pressure()),
         }
     }
-}
-
-/// Writes dirty groups ahead of the barrier, with `flush`; with `evict`, empties their cache as well if that frees much.
-pub(super) fn relieve(owner: &mut GroupOwner, evict: bool, flush: bool) -> Result<()> {
-    let evict = evict && owner.is_evictable();
-    if evict || flush {
-        owner.flush_state()?;
-    }
-    if evict { owner.evict() } else { Ok(()) }
 }

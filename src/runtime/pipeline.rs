@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::channel::{Message, Outbox};
-use super::grouped::{Grouped, relieve};
+use super::grouped::Grouped;
 use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::operator::accumulator::RowOrder;
@@ -29,7 +29,10 @@ pub struct Writers {
 }
 
 /// What all pipelines of a worker share.
+#[derive(Clone)]
 pub struct PipelineContext<'a> {
+    /// Which worker it is.
+    pub index: usize,
     /// How many workers there are.
     pub workers: usize,
     /// Bytes that the source side of each grouping may hold.
@@ -115,9 +118,14 @@ impl Pipeline {
     /// Works on rows of its source. Blocks for other workers go to the outboxes.
     pub fn process(&mut self, rows: Rows, partition: i32, partials: &mut Outbox, distinct: &mut Outbox) -> Result<()> {
         let before = rows.batch.num_rows();
-        let rows = self.steps.apply(rows)?;
+        let mut rows = self.steps.apply(rows)?;
+        let accepted = rows.batch.num_rows();
+        if let Tail::Grouped(grouped) = &self.tail {
+            rows = grouped.keep(rows)?;
+        }
         let used = rows.batch.num_rows();
-        self.done.filtered += (before - used) as u64;
+        self.done.filtered += (before - accepted) as u64;
+        self.done.expired += (accepted - used) as u64;
         self.done.used += used as u64;
         match &mut self.tail {
             Tail::Append(writer) => {
@@ -255,13 +263,21 @@ impl Pipeline {
     /// Writes dirty groups ahead of the barrier, with `flush`; with `evict`, empties their cache as well if that frees much.
     pub fn relieve_groups(&mut self, evict: bool, flush: bool) -> Result<()> {
         let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
-        relieve(&mut grouped.owner, evict, flush)
+        grouped.owner.relieve(evict, flush)
     }
 
     /// The same for the groups of the second grouping.
     pub fn relieve_regroups(&mut self, evict: bool, flush: bool) -> Result<()> {
         let Tail::Grouped(grouped) = &mut self.tail else { return Ok(()) };
         grouped.regroup().map_or(Ok(()), |regroup| regroup.relieve(evict, flush))
+    }
+
+    /// Drops what is kept of groups that have expired at this `closed`. The checkpoint that it is of must have been taken.
+    pub fn expire(&mut self, closed_ms: i64) -> Result<()> {
+        match &mut self.tail {
+            Tail::Append(_) => Ok(()),
+            Tail::Grouped(grouped) => grouped.expire(closed_ms),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use arrow::compute::{and, filter_record_batch, not, take};
 use arrow::datatypes::{DataType, SchemaRef, UInt32Type};
 
 use super::channel::{Message, Outbox};
-use super::grouped::{groups_of, owner_of, relieve};
+use super::grouped::{groups_of, owner_of};
 use super::pipeline::{PipelineContext, Pressure};
 use super::table_end::TableEnd;
 use crate::error::{Error, Result};
@@ -16,7 +16,8 @@ use crate::message::Epoch;
 use crate::operator::accumulator::RowOrder;
 use crate::operator::aggregate::{LocalAggregate, Outgoing};
 use crate::operator::exchange::PartialBlock;
-use crate::operator::merge::{ChangedGroups, GroupOwner};
+use crate::operator::expiry::Groups;
+use crate::operator::merge::ChangedGroups;
 use crate::operator::steps::{Steps, columns_of};
 use crate::plan::lower::{PipelineSpec, RegroupSpec};
 use crate::plan::schema::Schema;
@@ -33,7 +34,7 @@ pub(super) struct Regroup {
     between: Steps,
     removed: LocalAggregate,
     added: LocalAggregate,
-    owner: GroupOwner,
+    owner: Groups,
     /// The key, then the aggregates; the count of a group's rows is not among them.
     groups: SchemaRef,
     end: TableEnd,
@@ -62,7 +63,7 @@ impl Regroup {
         Ok(Self {
             removed: local()?,
             added: local()?,
-            owner: owner_of(aggregate, context)?,
+            owner: owner_of(aggregate, context, false)?,
             end: TableEnd::new(spec, &groups, writer, context.zones)?,
             groups: groups.to_arrow(),
             between,
@@ -136,7 +137,12 @@ impl Regroup {
 
     /// Writes dirty groups ahead of the barrier, with `flush`; with `evict`, empties their cache as well if that frees much.
     pub(super) fn relieve(&mut self, evict: bool, flush: bool) -> Result<()> {
-        relieve(&mut self.owner, evict, flush)
+        self.owner.relieve(evict, flush)
+    }
+
+    /// Drops what is kept of groups that have expired at this `closed`.
+    pub(super) fn expire(&mut self, closed_ms: i64) -> Result<()> {
+        self.owner.expire(closed_ms)
     }
 }
 

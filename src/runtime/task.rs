@@ -117,6 +117,8 @@ pub struct Worker {
     pub reports: Sender<Report>,
     /// To wake and be woken.
     pub wakers: Wakers,
+    /// The `closed` of the checkpoint that it goes on from.
+    pub closed_ms: Option<i64>,
     /// Of memory.
     pub limits: Limits,
     /// Of reading, if there is one.
@@ -171,6 +173,7 @@ impl Worker {
             held: false,
             running: true,
         };
+        self.expire(self.closed_ms)?;
         while state.running {
             self.obey(&mut state)?;
             let sent = self.links.pump();
@@ -193,10 +196,11 @@ impl Worker {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Barrier(epoch)) => self.begin_barrier(epoch, state)?,
-                Ok(Command::Taken(_)) => {
+                Ok(Command::Taken { closed_ms, .. }) => {
                     state.values_frozen = false;
                     state.groups_frozen = false;
                     state.regroups_frozen = false;
+                    self.expire(closed_ms)?;
                 }
                 Ok(Command::Hold) => state.held = true,
                 Ok(Command::Unbound) => {
@@ -213,12 +217,18 @@ impl Worker {
         }
     }
 
+    /// Drops what a checkpoint has made final: it was taken, and no record that is read after it belongs to that.
+    fn expire(&mut self, closed_ms: Option<i64>) -> Result<()> {
+        let Some(closed_ms) = closed_ms else { return Ok(()) };
+        self.pipelines.iter_mut().try_for_each(|pipeline| pipeline.expire(closed_ms))
+    }
+
     /// Begins to read a partition that was found.
     fn adopt(&mut self, adoption: Adoption) -> Result<()> {
-        let Adoption { source, partition, start, progress } = adoption;
+        let Adoption { source, partition, start, time, progress } = adoption;
         let log = self.sources.get(source).ok_or_else(|| Error::internal("a partition of a topic that is not read"))?;
         let reader = log.open(partition, start, None)?;
-        self.partitions.push(PartitionTask::new(source, partition, PartitionAck::at(start), None, reader, progress));
+        self.partitions.push(PartitionTask::new(source, partition, PartitionAck::at(start, time), None, reader, progress));
         Ok(())
     }
 

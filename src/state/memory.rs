@@ -56,6 +56,15 @@ impl StateStore for MemoryStore {
         Ok(())
     }
 
+    fn delete_ranges(&self, family: &str, ranges: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        self.with(|families| {
+            if let Some(family) = families.get_mut(family) {
+                family.retain(|key, _| !ranges.iter().any(|(from, to)| from <= key && key < to));
+            }
+        });
+        Ok(())
+    }
+
     fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()> {
         self.with(|families| families.get(family).into_iter().flatten().try_for_each(|(k, v)| visit(k, v)))
     }

@@ -1,7 +1,8 @@
 //! Keyed state: what operators remember between records, in a store that can be checkpointed.
 //!
 //! A state key is `key group (u16, big endian) ∥ namespace length (u8) ∥ namespace ∥ key`; each operator has a column
-//! family of its own. The namespace is empty today; a window or the side of a join will go there.
+//! family of its own. The namespace is empty, or the slice of time that the key belongs to (i64, big endian, sign bit
+//! flipped): slices that are over lie together, and go together. The side of a join will go there too.
 
 pub mod encoding;
 mod entries;
@@ -32,6 +33,9 @@ pub trait StateStore: Send + Sync {
     /// Applies changes to one family. Those that are sorted are applied the fastest.
     fn write(&self, family: &str, changes: &Changes) -> Result<()>;
 
+    /// Removes every key from the first of each pair on up to, and without, the second.
+    fn delete_ranges(&self, family: &str, ranges: &[(Vec<u8>, Vec<u8>)]) -> Result<()>;
+
     /// Calls `visit` with every key and value of a family, in key order.
     fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()>;
 
@@ -52,8 +56,31 @@ pub struct StoreSize {
     pub memory: u64,
 }
 
+/// What stands in a state key between its key group and the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Namespace {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A slice of time.
+    Slice(i64),
+}
+
 /// Begins a state key; the caller appends the key itself.
-pub fn begin_state_key(out: &mut Vec<u8>, group: KeyGroup) {
+pub fn begin_state_key(out: &mut Vec<u8>, group: KeyGroup, namespace: Namespace) {
     out.extend_from_slice(&group.0.to_be_bytes());
-    out.push(0);
+    match namespace {
+        Namespace::Empty => out.push(0),
+        Namespace::Slice(slice) => {
+            out.push(8);
+            out.extend_from_slice(&(slice as u64 ^ 1 << 63).to_be_bytes());
+        }
+    }
+}
+
+/// Where the keys of a key group and a namespace begin.
+pub fn state_key(group: KeyGroup, namespace: Namespace) -> Vec<u8> {
+    let mut key = Vec::new();
+    begin_state_key(&mut key, group, namespace);
+    key
 }

@@ -171,6 +171,25 @@ impl StateStore for RocksStore {
         self.db.write_opt(batch, &options).map_err(|e| failed("write", &self.path, &e))
     }
 
+    /// One tombstone for each range that holds anything: whatever it covers is not looked at.
+    fn delete_ranges(&self, family: &str, ranges: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let cf = self.family(family)?;
+        let (mut batch, mut iterator) = (WriteBatch::default(), self.db.raw_iterator_cf(cf));
+        for (from, to) in ranges {
+            iterator.seek(from);
+            if iterator.key().is_some_and(|key| key < to.as_slice()) {
+                batch.delete_range_cf(cf, from, to);
+            }
+        }
+        iterator.status().map_err(|e| failed("read", &self.path, &e))?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(|e| failed("write", &self.path, &e))
+    }
+
     fn scan(&self, family: &str, visit: &mut Visit<'_>) -> Result<()> {
         for item in self.db.iterator_cf(self.family(family)?, IteratorMode::Start) {
             let (key, value) = item.map_err(|e| failed("read", &self.path, &e))?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::memory::MemoryStore;
 use super::rocksdb::RocksStore;
-use super::{Changes, Keys, StateStore, begin_state_key};
+use super::{Changes, Keys, Namespace, StateStore, state_key};
 use crate::message::KeyGroup;
 
 fn rocks(dir: &Path) -> RocksStore {
@@ -67,16 +67,70 @@ fn rocks_store_keeps_families_apart() {
     families_are_apart_and_deletes_stick(&rocks(dir.path()));
 }
 
+fn ranges_go_whole(store: &dyn StateStore) {
+    let key = |group, slice, key: u8| [state_key(KeyGroup(group), Namespace::Slice(slice)), vec![key]].concat();
+    let keys: Vec<_> = (0..3).flat_map(|group| (0..4).flat_map(move |slice| (0..9).map(move |k| (group, slice, k)))).collect();
+    let write = || {
+        let mut changes = Changes::default();
+        keys.iter().for_each(|(g, s, k)| changes.put(|out| out.extend(key(*g, *s, *k)), |out| out.push(b'x')));
+        store.write("a", &changes).unwrap();
+    };
+    write();
+    store.write("b", &changes_of(&[(&key(0, 0, 0), Some(b"other"))])).unwrap();
+    let range = |group, from, to| {
+        let bound = |slice| state_key(KeyGroup(group), Namespace::Slice(slice));
+        (bound(from), bound(to))
+    };
+    store.delete_ranges("a", &[range(0, i64::MIN, 2), range(2, 1, 2), range(7, 0, 2)]).unwrap();
+    let left: Vec<_> = all(store, "a").into_iter().map(|(key, _)| key).collect();
+    let expected = keys.iter().filter(|(g, s, _)| !((*g == 0 && *s < 2) || (*g == 2 && *s == 1)));
+    assert_eq!(left, expected.map(|(g, s, k)| key(*g, *s, *k)).collect::<Vec<_>>());
+    assert_eq!(get(store, "a", &[&key(0, 1, 0), &key(0, 2, 0)]), [None, Some(b"x".to_vec())]);
+    assert_eq!(all(store, "b").len(), 1);
+    // What is written there later stays.
+    write();
+    assert_eq!(all(store, "a").len(), keys.len());
+    store.delete_ranges("a", &[range(0, i64::MIN, i64::MAX)]).unwrap();
+    assert_eq!(all(store, "a").len(), keys.len() * 2 / 3);
+}
+
+#[test]
+fn memory_store_deletes_ranges() {
+    ranges_go_whole(&MemoryStore::default());
+}
+
+#[test]
+fn rocks_store_deletes_ranges_also_from_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = rocks(dir.path());
+    ranges_go_whole(&store);
+    let (taken, copy) = (dir.path().join("taken"), dir.path().join("copy"));
+    store.checkpoint(&taken).unwrap();
+    // Nothing but the deletion is new to the second one.
+    let bound = |slice| state_key(KeyGroup(1), Namespace::Slice(slice));
+    store.delete_ranges("a", &[(bound(0), bound(4))]).unwrap();
+    store.checkpoint(&dir.path().join("taken again")).unwrap();
+    RocksStore::clone_checkpoint(&dir.path().join("taken again"), &copy, None).unwrap();
+    let families = ["a".to_owned(), "b".to_owned()];
+    let restored = RocksStore::open(&copy, &families, 8 << 20).unwrap();
+    assert_eq!(all(&restored, "a"), all(&store, "a"));
+    assert_eq!(all(&restored, "a").len(), 36);
+}
+
 #[test]
 fn keys_of_a_group_lie_together() {
-    let key = |group| {
-        let mut key = Vec::new();
-        begin_state_key(&mut key, KeyGroup(group));
-        key
-    };
+    let key = |group| state_key(KeyGroup(group), Namespace::Empty);
     let mut keys = [key(256), key(2), key(255)];
     keys.sort();
     assert_eq!(keys[2], key(256));
+}
+
+#[test]
+fn slices_of_a_key_group_lie_in_their_order() {
+    let key = |group, slice| state_key(KeyGroup(group), Namespace::Slice(slice));
+    assert_eq!(key(258, 1), [1, 2, 8, 0x80, 0, 0, 0, 0, 0, 0, 1]);
+    let keys = [key(1, i64::MIN), key(1, -1), key(1, 0), key(1, 256), key(1, i64::MAX), key(2, i64::MIN)];
+    assert!(keys.is_sorted());
 }
 
 fn changes() -> impl Strategy<Value = Vec<Vec<(u8, Option<u8>)>>> {

@@ -218,13 +218,11 @@ fn inconsistent() -> Error {
     Error::internal("the key index does not fit the table")
 }
 
+/// Is given the position of the first row and the keys of some rows.
+type EachKey<'a> = dyn FnMut(u32, &[&[u8]]) -> Result<()> + 'a;
+
 /// Calls `each` with the position of the first row and the keys of some rows, until all of a file were there.
-fn each_key(
-    path: &str,
-    schema: &SchemaRef,
-    stop: &AtomicBool,
-    each: &mut dyn FnMut(u32, &[&[u8]]) -> Result<()>,
-) -> Result<()> {
+fn each_key(path: &str, schema: &SchemaRef, stop: &AtomicBool, each: &mut EachKey<'_>) -> Result<()> {
     let converter: RowConverter = Keys::converter(schema)?;
     let mut first = 0;
     for batch in RowReader::open(path, schema, None)? {

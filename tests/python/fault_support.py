@@ -6,6 +6,7 @@ The tables are looked at without the engine: SQLite for the catalog, pyiceberg f
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -248,23 +249,29 @@ def tables(place: Path) -> dict[str, Path]:
     return {name: Path(location.removeprefix("file://")) for name, location in rows}
 
 
+def document(location: Path) -> dict[str, Any]:
+    """A metadata file, packed or not."""
+    content = location.read_bytes()
+    found: dict[str, Any] = json.loads(gzip.decompress(content) if location.name.endswith(".gz.metadata.json") else content)
+    return found
+
+
 def metadata(place: Path, table: str) -> dict[str, Any] | None:
     while True:
         location = tables(place).get(table)
         if location is None:
             return None
         try:
-            found: dict[str, Any] = json.loads(location.read_text())
-            return found
+            return document(location)
         except FileNotFoundError:  # the table went on, and this one is no longer kept
             continue
 
 
 def history(place: Path, table: str) -> list[Snapshot]:
     """The snapshots that main descends from, the oldest first."""
-    document = metadata(place, table) or {}
-    by_id = {each["snapshot-id"]: each for each in document.get("snapshots", [])}
-    found, at = [], document.get("current-snapshot-id")
+    newest = metadata(place, table) or {}
+    by_id = {each["snapshot-id"]: each for each in newest.get("snapshots", [])}
+    found, at = [], newest.get("current-snapshot-id")
     while at in by_id:
         snapshot = by_id[at]
         summary = snapshot["summary"]
@@ -298,8 +305,8 @@ def files(folder: Path) -> set[str]:
 
 def reached(location: Path) -> set[str]:
     """All files that a table's metadata reaches."""
-    document = json.loads(location.read_text())
-    found = {str(location)} | {entry["metadata-file"].removeprefix("file://") for entry in document.get("metadata-log", [])}
+    log = document(location).get("metadata-log", [])
+    found = {str(location)} | {entry["metadata-file"].removeprefix("file://") for entry in log}
     table = StaticTable.from_metadata(str(location))
     for snapshot in table.snapshots():
         found.add(snapshot.manifest_list.removeprefix("file://"))

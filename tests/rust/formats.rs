@@ -46,7 +46,7 @@ fn file(content: StagedContent, name: &str, data_file: serde_json::Value) -> Sta
 /// Every member in use; fixed names and times.
 fn manifest() -> Manifest {
     let candidate = Some(Candidate { time: 1_777_000_000_000, confirmations: 2 });
-    let first = PartitionTime { accepted_max: Some(1_776_643_200_000), candidate };
+    let first = PartitionTime { accepted_max: Some(1_776_643_200_000), candidate, found_at_ms: None };
     let partitions =
         BTreeMap::from([(0, partition(0, 20, Some(40), first)), (1, partition(10, 30, None, PartitionTime::default()))]);
     let field = |id, name: &str, data_type| StateField { id, name: name.into(), data_type };
@@ -87,6 +87,7 @@ fn manifest() -> Manifest {
             hash_seed: 9,
             key_groups: 1024,
             fields: vec![field(1, "day", DataType::Date), field(2, "users", DataType::Int64)],
+            expiry: None,
         }],
         state: Some("state/12-3".into()),
         state_checksum: None,
@@ -96,6 +97,7 @@ fn manifest() -> Manifest {
             edge: Edge::Upsert,
             weight: None,
             filtered: 4,
+            expired: 0,
             used: 30,
             rows_changed: 7,
             records: 0,

@@ -37,6 +37,8 @@ pub fn cases() -> impl Strategy<Value = Case> {
         Just(vec![Output::Nested]),
         Just(vec![Output::Wide, Output::Rows]),
         Just(vec![Output::Daily, Output::Nested, Output::Rows]),
+        Just(vec![Output::Hourly]),
+        Just(vec![Output::HourlyNested, Output::Hourly]),
         Just(vec![Output::Daily, Output::Rows, Output::Wide]),
     ];
     let policies =
@@ -60,10 +62,12 @@ fn pressed() -> impl Strategy<Value = Case> {
     let outputs = prop_oneof![
         Just(vec![Output::Wide]),
         Just(vec![Output::Daily, Output::Rows]),
-        Just(vec![Output::Nested, Output::Daily])
+        Just(vec![Output::Nested, Output::Daily]),
+        Just(vec![Output::HourlyNested, Output::Hourly])
     ];
     (any::<u64>(), outputs, 2..=4usize, 1..=4usize, 1..=4usize).prop_map(|(seed, outputs, parallelism, restarted, batch)| {
-        let job = Job { outputs, late: "drop", bad: "skip" };
+        let late = if outputs.contains(&Output::Hourly) { "keep" } else { "drop" };
+        let job = Job { outputs, late, bad: "skip" };
         Case { seed, records: 8_000, partitions: 4, job, parallelism, restarted, interval_ms: 1, batch, memory: 1 }
     })
 }

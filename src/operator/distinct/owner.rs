@@ -12,7 +12,7 @@ use crate::operator::filter::SeenFilter;
 use crate::operator::key_index::KeyIndex;
 use crate::operator::lookup::{Room, Waiting, key_order, read_in_order};
 use crate::state::encoding::{key_group, key_hash};
-use crate::state::{Changes, Keys, StateStore, begin_state_key};
+use crate::state::{Changes, Keys, Namespace, StateStore, begin_state_key};
 
 /// Containers that may be left for a barrier to write.
 const DIRTY_CONTAINERS: usize = 64 << 10;
@@ -24,6 +24,7 @@ pub struct DistinctOwner {
     pipeline: usize,
     call: usize,
     family: String,
+    namespace: Namespace,
     store: Arc<dyn StateStore>,
     /// Cached values, and the stored id of each.
     values: KeyIndex,
@@ -115,6 +116,7 @@ impl DistinctOwner {
             pipeline,
             call,
             family,
+            namespace: Namespace::Empty,
             store,
             values: KeyIndex::default(),
             ids: Vec::new(),
@@ -131,6 +133,12 @@ impl DistinctOwner {
             room,
             complete: fresh,
         }
+    }
+
+    /// The same owner, of the values and groups in a part of the state: what it counts elsewhere is new here.
+    pub fn within(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
+        self
     }
 
     /// Which aggregate of the pipeline.
@@ -240,9 +248,9 @@ impl DistinctOwner {
         let keys: Vec<_> = wanted.iter().map(|wanted| (wanted.group, wanted.value)).collect();
         let wanted: Vec<&Wanted<'_>> = key_order(&keys).iter().map(|&index| &wanted[index as usize]).collect();
         wanted.iter().try_for_each(|wanted| self.load_counter(wanted.group))?;
-        let (store, family) = (self.store.clone(), self.family.clone());
+        let (store, family, namespace) = (self.store.clone(), self.family.clone(), self.namespace);
         let mut dictionary = self.dictionary();
-        let key_of = |wanted: &&Wanted<'_>, out: &mut Vec<u8>| value_key(out, wanted.group, wanted.value);
+        let key_of = |wanted: &&Wanted<'_>, out: &mut Vec<u8>| value_key(out, wanted.group, namespace, wanted.value);
         read_in_order(&*store, &family, &wanted, key_of, |&&Wanted { group, value, hash, place }, stored| {
             ids[place].1 = match stored {
                 Some(id) => dictionary.note(hash, value, decode_id(id)?),
@@ -267,7 +275,7 @@ impl DistinctOwner {
     fn load_counter(&mut self, group: KeyGroup) -> Result<()> {
         if !self.next_ids.contains_key(&group.0) {
             let mut key = Keys::default();
-            key.push(|out| counter_key(out, group));
+            key.push(|out| counter_key(out, group, self.namespace));
             self.store.multi_get(&self.family, &key, &mut |_, stored| {
                 self.next_ids.insert(group.0, stored.map_or(Ok(0), decode_id)?);
                 Ok(())
@@ -312,7 +320,7 @@ impl DistinctOwner {
     }
 
     fn stored_container_key(&self, out: &mut Vec<u8>, key: u64) {
-        begin_state_key(out, KeyGroup((key >> 16) as u16));
+        begin_state_key(out, KeyGroup((key >> 16) as u16), self.namespace);
         out.push(b'p');
         out.extend_from_slice(self.groups.key((key >> 32) as u32));
         out.extend_from_slice(&(key as u16).to_be_bytes());
@@ -349,7 +357,7 @@ impl DistinctOwner {
         let (mut changes, mut counted) = (Changes::default(), None);
         let count = |group: KeyGroup, changes: &mut Changes| {
             let next = self.next_ids.get(&group.0).copied().unwrap_or(0);
-            changes.put(|out| counter_key(out, group), |out| out.extend_from_slice(&next.to_le_bytes()));
+            changes.put(|out| counter_key(out, group, self.namespace), |out| out.extend_from_slice(&next.to_le_bytes()));
         };
         for place in key_order(&keys) {
             let (slot, (group, value)) = (self.new_values[place as usize], keys[place as usize]);
@@ -358,7 +366,7 @@ impl DistinctOwner {
                 count(before, &mut changes);
             }
             let id = self.ids[slot as usize].to_le_bytes();
-            changes.put(|out| value_key(out, group, value), |out| out.extend_from_slice(&id));
+            changes.put(|out| value_key(out, group, self.namespace, value), |out| out.extend_from_slice(&id));
         }
         if let Some(last) = counted {
             count(last, &mut changes);
@@ -431,14 +439,14 @@ impl DistinctOwner {
     }
 }
 
-fn value_key(out: &mut Vec<u8>, group: KeyGroup, value: &[u8]) {
-    begin_state_key(out, group);
+fn value_key(out: &mut Vec<u8>, group: KeyGroup, namespace: Namespace, value: &[u8]) {
+    begin_state_key(out, group, namespace);
     out.push(b'd');
     out.extend_from_slice(value);
 }
 
-fn counter_key(out: &mut Vec<u8>, group: KeyGroup) {
-    begin_state_key(out, group);
+fn counter_key(out: &mut Vec<u8>, group: KeyGroup, namespace: Namespace) {
+    begin_state_key(out, group, namespace);
     out.push(b'n');
 }
 

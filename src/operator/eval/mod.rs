@@ -14,6 +14,7 @@ mod cast_text;
 mod compare;
 mod compile;
 mod decimal;
+pub mod interval;
 mod logic;
 mod map;
 mod nested;

@@ -208,6 +208,16 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The start of the interval that an instant lies in, both in seconds.
+pub(super) fn truncate(table: &ZoneTable, every: Every, utc: i64) -> Option<i64> {
+    Truncation { cursor: Cursor::new(table), every, last: None }.truncate(utc)
+}
+
+/// Whether an interval is so short that where clocks are put back it comes twice.
+pub(super) fn is_repeated(every: Every) -> bool {
+    matches!(every, Every::Seconds(step) if step <= 3600)
+}
+
 struct Truncation<'a> {
     cursor: Cursor<'a>,
     every: Every,
@@ -223,7 +233,7 @@ impl Truncation<'_> {
             Every::Seconds(step) => local.checked_sub(local.rem_euclid(step))?,
             calendar => calendar.first_day(local.div_euclid(DAY)).checked_mul(DAY)?,
         };
-        if matches!(self.every, Every::Seconds(step) if step <= 3600) {
+        if is_repeated(self.every) {
             let same_offset = floor.checked_sub(self.cursor.offset)?;
             if same_offset >= self.cursor.from {
                 return Some(same_offset);

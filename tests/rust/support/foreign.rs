@@ -17,7 +17,11 @@ pub fn touch(database: &Path, catalog: &Catalog, table: &str) -> Option<String> 
     let path = |url: &str| url.trim_start_matches("file://").to_owned();
     // Gone: the job has committed meanwhile, and cleans up after itself.
     let bytes = std::fs::read(path(from)).ok()?;
-    let mut metadata: Value = serde_json::from_slice(&bytes).unwrap();
+    let mut metadata: Value = if from.ends_with(".gz.metadata.json") {
+        serde_json::from_reader(flate2::read::GzDecoder::new(bytes.as_slice())).unwrap()
+    } else {
+        serde_json::from_slice(&bytes).unwrap()
+    };
     let id = kappa::time::new_uuid().to_string();
     metadata["properties"][PROPERTY] = json!(id);
     let entry = json!({"metadata-file": from, "timestamp-ms": metadata["last-updated-ms"]});

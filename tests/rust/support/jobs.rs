@@ -10,6 +10,9 @@ pub const DAILY_LIMIT: i64 = 60;
 /// Groups of `Nested` with more rows than this are filtered away.
 pub const NESTED_LIMIT: i64 = 40;
 
+/// Groups of `Hourly` expire so long after their hour, milliseconds.
+pub const EXPIRE_AFTER: i64 = 1_200_000;
+
 /// What an output computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -21,6 +24,10 @@ pub enum Output {
     Rows,
     /// Two groupings: rows of the first come, change, move to another group of the second, leave it and come again.
     Nested,
+    /// A distinct count by hour and key, whose groups expire.
+    Hourly,
+    /// The same, and of that by day how many keys had so many users: days expire later.
+    HourlyNested,
 }
 
 /// A job.
@@ -40,6 +47,8 @@ impl Output {
             Self::Daily => "daily",
             Self::Rows => "rows",
             Self::Nested => "nested",
+            Self::Hourly => "hourly",
+            Self::HourlyNested => "hourly_nested",
         }
     }
 
@@ -50,6 +59,7 @@ impl Output {
             Self::Daily => &["b", "s", "n", "t"],
             Self::Rows => &["b", "n", "k", "t"],
             Self::Nested => &["k", "s", "g", "n", "d", "f", "t"],
+            Self::Hourly | Self::HourlyNested => &["k", "s", "n", "t"],
         }
     }
 }
@@ -89,6 +99,8 @@ impl Job {
                 Output::Daily => self.daily(),
                 Output::Rows => self.rows(),
                 Output::Nested => self.nested(),
+                Output::Hourly => self.hourly(),
+                Output::HourlyNested => self.hourly_nested(),
             };
             if alone { json!({"plan": plan}) } else { json!({"name": output.name(), "plan": plan}) }
         };
@@ -208,6 +220,30 @@ impl Job {
             "input": grouped, "columns": [named("each", &call("floor_div", &[int(1_000), col("users")]))],
         }});
         json!({"filter": {"input": each, "predicate": call("le", &[col("rows"), int(NESTED_LIMIT)])}})
+    }
+
+    fn hourly(&self) -> Value {
+        let hour = json!({"dt_truncate": {"every": "1h", "time_zone": "Asia/Kolkata"}});
+        let hour = json!({"call": {"function": hour, "args": [col("t")]}});
+        json!({"aggregate": {
+            "input": {"filter": {"input": self.read(), "predicate": call("is_not_null", &[col("n")])}},
+            "keys": [named("k", &col("k")), named("hour", &hour)],
+            "aggregates": [
+                named("rows", &len()), named("users", &agg("count_distinct", "s")), named("n", &agg("sum", "n")),
+                named("last", &agg("last", "s")),
+            ],
+            "expire_after_ms": EXPIRE_AFTER,
+        }})
+    }
+
+    fn hourly_nested(&self) -> Value {
+        let day = json!({"call": {"function": {"dt_date": {"time_zone": "Asia/Kolkata"}}, "args": [col("hour")]}});
+        json!({"aggregate": {
+            "input": self.hourly(),
+            "keys": [named("day", &day), named("users", &col("users"))],
+            "aggregates": [named("groups", &len()), named("rows", &agg("sum", "rows"))],
+            "expire_after_ms": 2 * EXPIRE_AFTER,
+        }})
     }
 
     fn rows(&self) -> Value {

@@ -6,6 +6,7 @@ pub mod data;
 pub mod foreign;
 pub mod fsum;
 pub mod generate;
+pub mod hourly;
 pub mod jobs;
 pub mod leftovers;
 pub mod nested;

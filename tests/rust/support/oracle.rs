@@ -32,6 +32,7 @@ pub struct Account {
     pub below_floor: u64,
     pub late_dropped: u64,
     pub filtered: u64,
+    pub expired: u64,
     pub used: u64,
     pub late_kept: u64,
 }
@@ -55,6 +56,8 @@ pub struct Used<'a> {
     pub partition: i32,
     pub offset: i64,
     pub row: &'a Row,
+    /// That of its partition when it was read; none before the first record.
+    pub watermark: Option<i64>,
 }
 
 /// Everything that `job` must have written once it has read up to `upto`.
@@ -82,7 +85,10 @@ pub fn recompute(log: &Log, job: &Job, domain: &Domain, upto: &[i64]) -> Recompu
             }
         }
         let times: Vec<i64> = good.iter().map(|(_, record)| record.row.t).collect();
-        for ((offset, record), late) in good.iter().zip(lateness(&times)) {
+        let maxima = maxima(&times);
+        for ((offset, record), max) in good.iter().zip(maxima) {
+            let watermark = max.map(|max| max - OUT_OF_ORDERNESS);
+            let late = watermark.is_some_and(|watermark| record.row.t < watermark);
             if domain.floor.is_some_and(|floor| record.row.t < floor) {
                 account.below_floor += 1;
             } else if late && job.late != "keep" {
@@ -92,20 +98,24 @@ pub fn recompute(log: &Log, job: &Job, domain: &Domain, upto: &[i64]) -> Recompu
                 }
             } else {
                 account.late_kept += u64::from(late);
-                used.push(Used { partition: partition as i32, offset: *offset as i64, row: &record.row });
+                used.push(Used { partition: partition as i32, offset: *offset as i64, row: &record.row, watermark });
             }
         }
     }
     let outputs = job.outputs.iter().map(|output| {
-        let kept: Vec<&Used<'_>> = used.iter().filter(|used| accepts(*output, used.row)).collect();
-        let counts = (kept.len() as u64, (used.len() - kept.len()) as u64);
+        let accepted: Vec<&Used<'_>> = used.iter().filter(|used| accepts(*output, used.row)).collect();
+        let kept: Vec<&Used<'_>> = accepted.iter().copied().filter(|used| !super::hourly::is_expired(*output, used)).collect();
+        let filtered = (used.len() - accepted.len()) as u64;
+        let expired = (accepted.len() - kept.len()) as u64;
         let rows = match output {
             Output::Wide => wide(&kept),
             Output::Daily => daily(&kept),
             Output::Nested => super::nested::nested(&kept),
+            Output::Hourly => super::hourly::hourly(&kept),
+            Output::HourlyNested => super::hourly::by_day(&kept),
             Output::Rows => kept.iter().map(|used| append_row(used)).fold(Multiset::new(), counted),
         };
-        Expected { rows, account: Account { used: counts.0, filtered: counts.1, ..account } }
+        Expected { rows, account: Account { used: kept.len() as u64, filtered, expired, ..account } }
     });
     Recomputed { outputs: outputs.collect(), dead_letters }
 }
@@ -124,23 +134,25 @@ fn letter(partition: usize, offset: usize, record: &Record) -> String {
     cells(&[partition.to_string(), offset.to_string(), micros(record.timestamp), text(value.as_ref())])
 }
 
-/// Which of the good records of a partition are late.
+/// For each of the good records of a partition the accepted maximum of those before it: it is late if it is below that by more
+/// than the bound.
 ///
-/// Late: below the accepted maximum by more than the bound. A record too far ahead counts once the next three good records
-/// are each at or above it less the bound; until then, and if they are not, it moves nothing.
-fn lateness(times: &[i64]) -> Vec<bool> {
-    let mut late = vec![false; times.len()];
-    let Some(mut max) = times.first().copied() else { return late };
+/// A record too far ahead counts once the next three good records are each at or above it less the bound, for the third of them
+/// already; until then, and if they are not, it moves nothing.
+fn maxima(times: &[i64]) -> Vec<Option<i64>> {
+    let mut before = vec![None; times.len()];
+    let Some(mut max) = times.first().copied() else { return before };
     let mut i = 1;
     while i < times.len() {
         let time = times[i];
-        late[i] = time < max - OUT_OF_ORDERNESS;
+        before[i] = Some(max);
         if time <= max + MAX_FUTURE {
             max = max.max(time);
             i += 1;
             continue;
         }
         let agreeing = times[i + 1..].iter().take(3).take_while(|next| **next >= time - OUT_OF_ORDERNESS).count();
+        before[i + 1..=i + agreeing].fill(Some(max));
         if agreeing == 3 {
             max = time;
             i += 3;
@@ -148,7 +160,7 @@ fn lateness(times: &[i64]) -> Vec<bool> {
             i += 1 + agreeing;
         }
     }
-    late
+    before
 }
 
 fn accepts(output: Output, row: &Row) -> bool {
@@ -156,12 +168,13 @@ fn accepts(output: Output, row: &Row) -> bool {
         Output::Wide => row.n.is_none_or(|n| n > -40),
         Output::Daily => row.b == Some(true),
         Output::Nested => row.s.is_some(),
+        Output::Hourly | Output::HourlyNested => row.n.is_some(),
         Output::Rows => row.b == Some(true) || row.n.is_some_and(|n| n > 10),
     }
 }
 
 fn append_row(used: &Used<'_>) -> String {
-    let Used { partition, offset, row } = used;
+    let Used { partition, offset, row, .. } = used;
     let m = row.n.map(|n| n + 1);
     cells(&[partition.to_string(), offset.to_string(), text(row.k.as_ref()), number(m), micros(row.t)])
 }

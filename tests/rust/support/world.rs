@@ -206,6 +206,7 @@ impl World {
             below_floor: account["below_floor"],
             late_dropped: account["late_dropped"],
             filtered: account["filtered"],
+            expired: account["expired"],
             used: account["used"],
             late_kept: account["late_kept"],
         }
