@@ -16,6 +16,8 @@ use crate::state::{Changes, Keys, Namespace, StateStore, begin_state_key};
 
 /// Containers that may be left for a barrier to write.
 const DIRTY_CONTAINERS: usize = 64 << 10;
+/// Of so many values that are read one is cached.
+const ADMIT: u32 = 4;
 /// Containers that are read at a time: 8 MiB at most.
 const SLICE: usize = if cfg!(test) { 2 } else { 1024 };
 
@@ -32,6 +34,8 @@ pub struct DistinctOwner {
     /// Values of `values` that are not in the store yet.
     new_values: Vec<u32>,
     next_ids: HashMap<u16, u32>,
+    /// How many values were read from the store, and found.
+    read: u32,
     groups: KeyIndex,
     containers: HashMap<u64, Entry>,
     dirty: Vec<u64>,
@@ -63,15 +67,17 @@ struct Dictionary<'a> {
     new_values: &'a mut Vec<u32>,
     seen: Option<&'a mut SeenFilter>,
     next_ids: &'a mut HashMap<u16, u32>,
+    read: &'a mut u32,
 }
 
 impl Dictionary<'_> {
-    /// Caches the stored id of a value.
-    fn note(&mut self, hash: u64, value: &[u8], id: u32) -> u32 {
-        if self.values.intern(hash, value).1 {
+    /// Caches the stored id of one value in [`ADMIT`]: those that come often are soon among them, and those that do not cost
+    /// less.
+    fn note(&mut self, hash: u64, value: &[u8], id: u32) {
+        *self.read = self.read.wrapping_add(1);
+        if self.read.is_multiple_of(ADMIT) && self.values.intern(hash, value).1 {
             self.ids.push(id);
         }
-        id
     }
 
     /// The id of a value that is not stored: the next one of its key group, unless it came a moment before.
@@ -122,6 +128,7 @@ impl DistinctOwner {
             ids: Vec::new(),
             new_values: Vec::new(),
             next_ids: HashMap::new(),
+            read: 0,
             groups: KeyIndex::default(),
             containers: HashMap::new(),
             dirty: Vec::new(),
@@ -253,7 +260,11 @@ impl DistinctOwner {
         let key_of = |wanted: &&Wanted<'_>, out: &mut Vec<u8>| value_key(out, wanted.group, namespace, wanted.value);
         read_in_order(&*store, &family, &wanted, key_of, |&&Wanted { group, value, hash, place }, stored| {
             ids[place].1 = match stored {
-                Some(id) => dictionary.note(hash, value, decode_id(id)?),
+                Some(id) => {
+                    let id = decode_id(id)?;
+                    dictionary.note(hash, value, id);
+                    id
+                }
                 None => dictionary.add(group, hash, value)?,
             };
             Ok(())
@@ -268,6 +279,7 @@ impl DistinctOwner {
             new_values: &mut self.new_values,
             seen: self.seen.as_mut(),
             next_ids: &mut self.next_ids,
+            read: &mut self.read,
         }
     }
 
