@@ -65,8 +65,9 @@ bench: wheel ## a table of speeds, beside DuckDB and Polars
 bench-kafka: wheel kafka ## from a real Kafka broker, beside raw clients, Flink, Pathway and Bytewax; live latency (half an hour)
 	@tools/bench_kafka.sh
 
-bench-state: wheel ## state beyond its budget of memory, beside memory to spare (a quarter of an hour)
+bench-state: wheel ## state beyond its budget of memory; what checkpoints and recovery cost (half an hour)
 	$(VENV)/python benches/state/bench.py
+	$(VENV)/python benches/state/checkpoints.py
 
 bench-table: wheel ## a table of 10,000 commits, one a second: what commits and scans of it cost (a quarter of an hour)
 	$(VENV)/python benches/table/age.py

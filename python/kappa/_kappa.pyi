@@ -14,6 +14,7 @@ __all__ = [
     "Run",
     "Settings",
     "__version__",
+    "after_fork",
     "check",
     "check_key",
     "explain",
