@@ -24,6 +24,8 @@ use crate::state::StateStore;
 use crate::table::TableName;
 use crate::time::{instant, now_ms};
 
+/// How often a process that took over looks whether the one before it is gone.
+const LOCK_LOOK: Duration = Duration::from_millis(200);
 /// How long the loop waits for news.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -201,7 +203,7 @@ impl Coordinator {
             ending: None,
             commits,
         };
-        let reports = self.reports.clone();
+        let (reports, mut looked) = (self.reports.clone(), instant());
         loop {
             select! {
                 recv(reports) -> report => match report {
@@ -216,6 +218,11 @@ impl Coordinator {
                     Err(_) => return Err(Error::internal("the committer is gone")),
                 },
                 default(TICK) => {}
+            }
+            if looked.elapsed() >= LOCK_LOOK {
+                looked = instant();
+                // Without it the job goes on as before; the claim is what keeps others out.
+                let _ = self.lock.take_if_free();
             }
             if self.control.abort.load(SeqCst) {
                 return Ok(Ending::Aborted);
@@ -324,8 +331,6 @@ impl Coordinator {
         self.verify_sources()?;
         let hash = self.dir.publish(&manifest)?;
         failpoint::hit("K10");
-        // Without it the job goes on as before; the claim is what keeps others out.
-        let _ = self.lock.take_if_free();
         let rows_changed = manifest.outputs.iter().map(|output| output.rows_changed).sum();
         let stall = Duration::from_micros(flight.acks.iter().map(|ack| ack.stall_us).max().unwrap_or(0));
         let size = self.store.as_ref().map(|store| store.size()).unwrap_or_default();

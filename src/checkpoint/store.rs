@@ -22,7 +22,7 @@ use crate::process::FileLock;
 use crate::protocol::door::{Act, Door};
 use crate::protocol::failpoint;
 use crate::state::StateStore;
-use crate::time::now_ms;
+use crate::time::{new_uuid, now_ms};
 
 /// The directory of one version.
 #[derive(Clone, Debug)]
@@ -143,7 +143,8 @@ impl VersionDir {
         let (bytes, hash) = manifest.encode()?;
         let target = self.manifest_path(manifest.checkpoint);
         let dir = self.root.join("manifests");
-        let staged = dir.join(format!("{}.{}.tmp", manifest.checkpoint, manifest.owner));
+        // No two processes write to one file, whatever they take themselves for.
+        let staged = dir.join(format!("{}-{}.{}.tmp", manifest.checkpoint, new_uuid(), manifest.owner));
         write_durably(&staged, &bytes)?;
         failpoint::hit("K8");
         match std::fs::hard_link(&staged, &target) {
@@ -158,9 +159,13 @@ impl VersionDir {
                 return Err(unpublished(&target, e));
             }
         }
-        if let Some(newest) = self.newest()?.filter(|newest| newest.manifest.owner > manifest.owner) {
-            // The name was free because a successor is so far ahead that it has cleared it away.
-            remove_file(&target)?;
+        if let Some(newest) = self.newest()?.filter(|newest| newest.manifest.checkpoint > manifest.checkpoint) {
+            // Somebody took over. Either from this manifest, which is theirs to deliver then; or the name was free because they are
+            // so far ahead that they have cleared it away.
+            let next = Epoch(manifest.checkpoint.0 + 1);
+            if !self.read(next).is_ok_and(|next| next.manifest.previous == hash) {
+                remove_file(&target)?;
+            }
             return Err(taken_over(&newest.manifest));
         }
         failpoint::hit("K9");
@@ -258,7 +263,7 @@ impl VersionDir {
     }
 }
 
-/// Whether a staged manifest (`12.3.tmp`) or a state (`12-3`, also half made) is of a later owner.
+/// Whether a staged manifest (`12-UUID.3.tmp`) or a state (`12-3`, also half made) is of a later owner.
 fn is_of_a_later(owner: u64, name: &str) -> bool {
     let other = name.trim_end_matches(".tmp").rsplit(['-', '.']).next().and_then(|other| other.parse::<u64>().ok());
     other.is_some_and(|other| other > owner)
@@ -288,7 +293,7 @@ fn unpublished(target: &Path, error: std::io::Error) -> Error {
 }
 
 fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create(path).map_err(|e| Error::io("create", path, e))?;
+    let mut file = File::create_new(path).map_err(|e| Error::io("create", path, e))?;
     let (first, second) = bytes.split_at(bytes.len() / 2);
     file.write_all(first).map_err(|e| Error::io("write", path, e))?;
     failpoint::hit("K7");
@@ -358,6 +363,24 @@ mod tests {
         };
         assert_eq!(left("state"), ["10-4", "11-4.tmp", "7-2"]);
         assert_eq!((left("manifests"), left("work")), (vec!["11.4.tmp".to_owned()], vec!["3".to_owned(), "4".to_owned()]));
+    }
+
+    /// Two that took themselves for the owner: whose successor goes on from what was published last keeps it, and what comes
+    /// under a number that was cleared away goes.
+    #[test]
+    fn a_manifest_under_a_number_of_the_past_stays_only_if_the_next_one_follows_it() {
+        let golden = include_bytes!("../../tests/golden/manifest-format-1.manifest");
+        let Sealed { manifest, .. } = Manifest::decode(golden).unwrap();
+        let (_, hash) = manifest.encode().unwrap();
+        for (previous, stays) in [(hash, true), ("of another".to_owned(), false)] {
+            let root = tempfile::tempdir().unwrap();
+            let dir = VersionDir::new(root.path(), "v");
+            dir.create().unwrap();
+            let next = Epoch(manifest.checkpoint.0 + 1);
+            dir.publish(&Manifest { checkpoint: next, previous, ..manifest.clone() }).unwrap();
+            assert_eq!(dir.publish(&manifest).unwrap_err().code(), "taken_over");
+            assert_eq!(dir.list().unwrap().contains(&manifest.checkpoint), stays);
+        }
     }
 
     /// A process that was taken over while it runs writes into its directory as long as it lives.

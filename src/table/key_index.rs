@@ -68,14 +68,20 @@ pub(super) struct KeyIndexes {
 }
 
 enum State {
-    /// It would be of use.
-    Wanted,
+    /// It would be of use, for keys of these columns.
+    Wanted(SchemaRef),
     /// It is being built: what was committed since, and the snapshot that came of it.
     Building {
+        schema: SchemaRef,
         snapshot: i64,
         steps: Vec<Step>,
     },
     Ready(KeyIndex),
+    /// Some key has two rows, as other writers may make them: one place for each key is not enough. So it stays until another
+    /// writer commits again.
+    Unfit {
+        snapshot: i64,
+    },
 }
 
 /// What a commit did to the keys of a table.
@@ -83,29 +89,36 @@ pub(super) enum Step {
     /// Nothing.
     Same,
     /// The rows of these keys went away, and those of these data files came.
-    Changed { keys: Keys, data: Vec<String> },
+    Changed {
+        keys: Keys,
+        data: Vec<String>,
+        /// Data files of which no row was left.
+        gone: Vec<String>,
+    },
     /// More than is worth following.
     Rewritten,
 }
 
 impl Step {
     /// The same step, without the keys whose rows came again.
-    fn without_rows(self, base: &Table, primary_key: &[String]) -> Result<Self> {
-        let Self::Changed { mut keys, data } = self else { return Ok(self) };
-        let schema = schema_of(base, primary_key)?;
+    fn without_rows(self, schema: &SchemaRef) -> Result<Self> {
+        let Self::Changed { mut keys, data, gone } = self else { return Ok(self) };
         for path in &data {
-            each_key(path, &schema, &AtomicBool::new(false), &mut |_, rows| {
+            each_key(path, schema, &AtomicBool::new(false), &mut |_, rows| {
                 rows.iter().for_each(|key| keys.remove(key));
                 Ok(())
             })?;
         }
-        Ok(Self::Changed { keys, data })
+        keys.shrink();
+        Ok(Self::Changed { keys, data, gone })
     }
 }
 
 /// An index of one table.
 struct KeyIndex {
     store: Box<dyn KeyStore>,
+    /// The key's columns: of others the same keys are other bytes.
+    schema: SchemaRef,
     snapshot: i64,
     /// Data files by the numbers that the store knows them by, and the other way round.
     files: HashMap<u32, Arc<str>>,
@@ -140,8 +153,8 @@ impl From<Place> for u64 {
 }
 
 impl KeyIndex {
-    fn new(store: Box<dyn KeyStore>, snapshot: i64) -> Self {
-        Self { store, snapshot, files: HashMap::new(), numbers: HashMap::new(), next: 0, moved: HashMap::new() }
+    fn new(store: Box<dyn KeyStore>, schema: SchemaRef, snapshot: i64) -> Self {
+        Self { store, schema, snapshot, files: HashMap::new(), numbers: HashMap::new(), next: 0, moved: HashMap::new() }
     }
 
     fn number(&mut self, path: &str) -> u32 {
@@ -188,28 +201,35 @@ impl KeyIndex {
         Ok(found)
     }
 
-    /// Notes the rows of a file but for those that are deleted.
-    fn add_file(&mut self, path: &str, schema: &SchemaRef, deleted: Option<&RoaringTreemap>, stop: &AtomicBool) -> Result<()> {
-        let file = self.number(path);
+    /// Notes the rows of a file but for those that are deleted. Whether all of its keys are new.
+    fn add_file(&mut self, path: &str, deleted: Option<&RoaringTreemap>, stop: &AtomicBool) -> Result<bool> {
+        let (file, mut unique) = (self.number(path), true);
         let store = &self.store;
-        each_key(path, schema, stop, &mut |first, rows| {
+        each_key(path, &self.schema, stop, &mut |first, rows| {
             let live = |(_, row): &(&[u8], u32)| !deleted.is_some_and(|deleted| deleted.contains(u64::from(*row)));
-            let places = rows.iter().copied().zip(first..).filter(live);
-            store.set(&mut places.map(|(key, row)| (key, Some(Place { file, row }.into()))))
-        })
+            let mut places: Vec<(&[u8], u32)> = rows.iter().copied().zip(first..).filter(live).collect();
+            places.sort_unstable();
+            let keys: Vec<&[u8]> = places.iter().map(|(key, _)| *key).collect();
+            unique &= keys.is_sorted_by(|a, b| a < b) && store.get(&keys)?.iter().all(Option::is_none);
+            store.set(&mut places.into_iter().map(|(key, row)| (key, Some(Place { file, row }.into()))))
+        })?;
+        Ok(unique)
     }
 
     /// Takes in a commit.
-    fn apply(&mut self, step: &Step, schema: &SchemaRef, snapshot: i64, stop: &AtomicBool) -> Result<()> {
+    fn apply(&mut self, step: &Step, stop: &AtomicBool) -> Result<()> {
         match step {
             Step::Same => {}
-            Step::Changed { keys, data } => {
-                self.store.set(&mut keys.sorted().into_iter().map(|key| (key, None)))?;
-                data.iter().try_for_each(|path| self.add_file(path, schema, None, stop))?;
+            Step::Changed { keys, data, gone } => {
+                for chunk in keys.sorted().chunks(CHUNK) {
+                    self.store.set(&mut chunk.iter().map(|key| (*key, None)))?;
+                }
+                data.iter().try_for_each(|path| self.add_file(path, None, stop).map(drop))?;
+                let gone: Vec<u32> = gone.iter().filter_map(|path| self.numbers.get(path.as_str()).copied()).collect();
+                gone.into_iter().for_each(|number| self.forget(number));
             }
             Step::Rewritten => return Err(inconsistent()),
         }
-        self.snapshot = snapshot;
         Ok(())
     }
 }
@@ -250,17 +270,18 @@ impl KeyIndexes {
     /// The live rows of keys in a table as it is at `base`; none if that is not known, which is noted.
     pub(super) fn locate(&self, base: &Table, keys: &Keys) -> Option<Positions> {
         self.open.as_ref()?;
-        let mut tables = self.tables();
-        match tables.entry(base.uuid()).or_insert(State::Wanted) {
-            State::Ready(index) if Some(index.snapshot) == base.metadata().current_snapshot_id() => {
+        let (mut tables, now) = (self.tables(), base.metadata().current_snapshot_id());
+        match tables.entry(base.uuid()).or_insert_with(|| State::Wanted(keys.schema().clone())) {
+            State::Ready(index) if Some(index.snapshot) == now && index.schema == *keys.schema() => {
                 if let Ok(found) = index.locate(keys) {
                     return Some(found);
                 }
             }
-            State::Ready(_) => {}
-            State::Wanted | State::Building { .. } => return None,
+            State::Unfit { snapshot } if Some(*snapshot) == now => return None,
+            State::Ready(_) | State::Unfit { .. } => {}
+            State::Wanted(_) | State::Building { .. } => return None,
         }
-        tables.insert(base.uuid(), State::Wanted);
+        tables.insert(base.uuid(), State::Wanted(keys.schema().clone()));
         None
     }
 
@@ -269,18 +290,27 @@ impl KeyIndexes {
         let mut tables = self.tables();
         let Some(state) = tables.get_mut(&base.uuid()) else { return };
         let before = base.metadata().current_snapshot_id();
+        // Without a key there is nothing to follow but the snapshot.
+        let is_same = matches!(step, Step::Same);
+        let is_of = |schema: &SchemaRef| is_same || schema_of(base, primary_key).is_ok_and(|now| now == *schema);
         let follows = match state {
-            State::Wanted => true,
-            State::Building { snapshot, steps } if Some(*snapshot) == before && steps.len() < MOST_STEPS => {
+            State::Wanted(_) => true,
+            State::Unfit { snapshot } if Some(*snapshot) == before => {
                 *snapshot = next;
-                step.without_rows(base, primary_key).map(|step| steps.push(step)).is_ok()
+                true
             }
-            State::Ready(index) if Some(index.snapshot) == before => {
-                let schema = schema_of(base, primary_key);
-                let step = step.without_rows(base, primary_key);
-                step.and_then(|step| index.apply(&step, &schema?, next, &AtomicBool::new(false))).is_ok()
+            State::Building { schema, snapshot, steps } if Some(*snapshot) == before && steps.len() < MOST_STEPS => {
+                *snapshot = next;
+                !matches!(step, Step::Rewritten)
+                    && is_of(schema)
+                    && step.without_rows(schema).map(|step| steps.push(step)).is_ok()
             }
-            State::Building { .. } | State::Ready(_) => false,
+            State::Ready(index) if Some(index.snapshot) == before && is_of(&index.schema) => {
+                index.snapshot = next;
+                let step = step.without_rows(&index.schema);
+                step.and_then(|step| index.apply(&step, &AtomicBool::new(false))).is_ok()
+            }
+            State::Building { .. } | State::Ready(_) | State::Unfit { .. } => false,
         };
         if !follows {
             tables.remove(&base.uuid());
@@ -295,18 +325,39 @@ impl KeyIndexes {
                 let to = rewritten.output().map(|path| index.number(path));
                 for input in rewritten.files() {
                     let number = index.number(&input.path);
-                    index.moved.insert(number, Moved { input: input.clone(), to });
+                    match to {
+                        Some(_) => drop(index.moved.insert(number, Moved { input: input.clone(), to })),
+                        // No row was left: no key is of this file.
+                        None => index.forget(number),
+                    }
                 }
                 index.snapshot = next;
             }
-            Some(State::Wanted) | None => {}
+            Some(State::Unfit { snapshot }) if Some(*snapshot) == base.metadata().current_snapshot_id() => *snapshot = next,
+            Some(State::Wanted(_)) | None => {}
             Some(_) => drop(tables.remove(&base.uuid())),
         }
     }
 
-    /// Whether an index of this table would be of use.
-    fn is_wanted(&self, table: Uuid) -> bool {
-        matches!(self.tables().get(&table), Some(State::Wanted))
+    /// The key's columns in an index that is ready.
+    fn schema(&self, table: Uuid) -> Option<SchemaRef> {
+        match self.tables().get(&table) {
+            Some(State::Ready(index)) => Some(index.schema.clone()),
+            _ => None,
+        }
+    }
+
+    /// Of which columns an index of this table would be of use.
+    fn wanted(&self, table: Uuid) -> Option<SchemaRef> {
+        match self.tables().get(&table) {
+            Some(State::Wanted(schema)) => Some(schema.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing has happened to a table that an index in the making could not follow.
+    fn is_building(&self, table: Uuid) -> bool {
+        matches!(self.tables().get(&table), Some(State::Building { .. }))
     }
 }
 
@@ -322,49 +373,76 @@ impl Catalog {
     }
 
     /// Builds the key index of a table if a commit had use for one: reads the key columns of all its files. Commits go on
-    /// meanwhile. Whether there was anything to do.
+    /// meanwhile; if one comes that cannot be followed, the work was for nothing. Whether there is a new index.
     ///
     /// # Errors
     /// Those of reading the table and of the store: then there is no index, and commits are as slow as before.
     pub fn build_key_index(&self, name: &TableName, uuid: Uuid, stop: &AtomicBool) -> Result<bool> {
-        let Some(open) = self.indexes.open.clone().filter(|_| self.indexes.is_wanted(uuid)) else { return Ok(false) };
-        let built = self.read_keys(name, uuid, &open, stop);
-        let mut tables = self.indexes.tables();
-        let steps = match tables.remove(&uuid) {
-            Some(State::Building { snapshot, steps }) => Some((snapshot, steps)),
-            _ => None,
-        };
-        let (Some((mut index, schema)), Some((snapshot, steps))) = (built?, steps) else { return Ok(false) };
-        steps.iter().try_for_each(|step| index.apply(step, &schema, snapshot, stop))?;
-        index.snapshot = snapshot;
-        tables.insert(uuid, State::Ready(index));
-        Ok(true)
+        let Some((open, schema)) = self.indexes.open.clone().zip(self.indexes.wanted(uuid)) else { return Ok(false) };
+        let built = self.read_keys(name, uuid, &open, &schema, stop);
+        let built = built.and_then(|index| index.map_or(Ok(false), |index| self.catch_up(uuid, index, stop)));
+        // Whoever has overtaken it has said what is to become of it.
+        let was_overtaken = !self.indexes.is_building(uuid);
+        if !was_overtaken {
+            self.indexes.tables().remove(&uuid);
+        }
+        if was_overtaken && built.is_err() { Ok(false) } else { built }
     }
 
+    /// Takes in what was committed while an index was built, until there is nothing more.
+    fn catch_up(&self, uuid: Uuid, mut index: KeyIndex, stop: &AtomicBool) -> Result<bool> {
+        loop {
+            let steps = {
+                let mut tables = self.indexes.tables();
+                let Some(State::Building { snapshot, steps, .. }) = tables.get_mut(&uuid) else { return Ok(false) };
+                index.snapshot = *snapshot;
+                let steps = std::mem::take(steps);
+                if steps.is_empty() {
+                    tables.insert(uuid, State::Ready(index));
+                    return Ok(true);
+                }
+                steps
+            };
+            steps.iter().try_for_each(|step| index.apply(step, stop))?;
+        }
+    }
+
+    /// The index of a table as it is now; none if it is gone, or unfit for one.
     fn read_keys(
         &self,
         name: &TableName,
         uuid: Uuid,
         open: &Arc<OpenKeyStore>,
+        schema: &SchemaRef,
         stop: &AtomicBool,
-    ) -> Result<Option<(KeyIndex, SchemaRef)>> {
-        let base = {
+    ) -> Result<Option<KeyIndex>> {
+        let (base, snapshot) = {
             // No commit comes between the look at the table and the note that its commits are to be followed.
             let _turn = self.turn();
             let Some(base) = self.load(name)?.filter(|table| table.uuid() == uuid) else { return Ok(None) };
             let Some(snapshot) = base.metadata().current_snapshot_id() else { return Ok(None) };
-            self.indexes.tables().insert(uuid, State::Building { snapshot, steps: Vec::new() });
-            base
+            let building = State::Building { schema: schema.clone(), snapshot, steps: Vec::new() };
+            self.indexes.tables().insert(uuid, building);
+            (base, snapshot)
         };
-        let mut index = KeyIndex::new(open(uuid)?, base.metadata().current_snapshot_id().unwrap_or_default());
-        let schema = schema_of(&base, &base.primary_key()?)?;
+        let mut index = KeyIndex::new(open(uuid)?, schema.clone(), snapshot);
         let live = Live::load(self.manifests(), &manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?)?;
         let positions = live.positions()?;
         for entry in &live.data {
             let path = entry.file.file_path();
-            index.add_file(path, &schema, positions.get(path), stop)?;
+            if !self.indexes.is_building(uuid) {
+                return Ok(None);
+            }
+            if !index.add_file(path, positions.get(path), stop)? {
+                let mut tables = self.indexes.tables();
+                if let Some(State::Building { snapshot, .. }) = tables.get(&uuid) {
+                    let snapshot = *snapshot;
+                    tables.insert(uuid, State::Unfit { snapshot });
+                }
+                return Ok(None);
+            }
         }
-        Ok(Some((index, schema)))
+        Ok(Some(index))
     }
 
     /// Lets the keys of merged rows point at the file that these are in now, so that it need not be remembered from where
@@ -376,11 +454,8 @@ impl Catalog {
     }
 
     fn try_to_repoint(&self, table: &Table, rewritten: &Rewritten, stop: &AtomicBool) -> Result<()> {
-        if !matches!(self.indexes.tables().get(&table.uuid()), Some(State::Ready(_))) {
-            return Ok(());
-        }
         let Some(path) = rewritten.output() else { return Ok(()) };
-        let schema = schema_of(table, &table.primary_key()?)?;
+        let Some(schema) = self.indexes.schema(table.uuid()) else { return Ok(()) };
         each_key(path, &schema, stop, &mut |first, keys| {
             let mut sorted: Vec<(&[u8], u32)> = keys.iter().copied().zip(first..).collect();
             sorted.sort_unstable();

@@ -1,6 +1,6 @@
 //! What a snapshot holds: its live files, and the rows of them that are deleted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -109,6 +109,12 @@ impl Live {
     /// Bytes of data that are live, about: a file counts by the share of its rows that is not deleted.
     pub fn bytes(&self, positions: &Positions) -> u64 {
         self.data.iter().map(|entry| entry.weight(positions).live_bytes()).sum()
+    }
+
+    /// Whether all of these positions are in files that are live.
+    pub fn has_all(&self, positions: &Positions) -> bool {
+        let live: HashSet<&str> = self.data.iter().map(|entry| entry.file.file_path()).collect();
+        positions.keys().all(|path| live.contains(path.as_str()))
     }
 
     /// Rows of the data files, deleted ones too.

@@ -78,7 +78,7 @@ pub(super) fn plan(
     created: &mut Vec<String>,
 ) -> Result<Planned> {
     if live.data.is_empty() || staged.keys.is_empty() {
-        let step = if staged.keys.is_empty() { Step::Same } else { Step::Rewritten };
+        let step = if staged.keys.is_empty() && staged.data.is_empty() { Step::Same } else { Step::Rewritten };
         let change = Change { added: staged.data, added_deletes: vec![], removed: vec![], operation: Operation::Append };
         return Ok(Planned { change, copied: false, step });
     }
@@ -97,7 +97,8 @@ pub(super) fn plan(
         }
     }
     let few = settings.key_index.suits(live.rows(), keys.len() as u64);
-    let found = match if few { with.indexes.locate(table, &keys) } else { None } {
+    let known = if few { with.indexes.locate(table, &keys) } else { None };
+    let found = match known.filter(|found| live.has_all(found)) {
         Some(found) => found,
         None => {
             let iceberg_schema = table.metadata().current_schema();
@@ -107,9 +108,11 @@ pub(super) fn plan(
             locate(live, deleted.positions()?, &mut keys, &ranges)?
         }
     };
-    let data = staged.data.iter().map(|file| file.file_path().to_owned()).collect();
-    let step = if few { Step::Changed { keys, data } } else { Step::Rewritten };
     let (added_deletes, removed) = delete(table, live, deleted, found, settings, created)?;
+    let data = staged.data.iter().map(|file| file.file_path().to_owned()).collect();
+    let gone = removed.iter().filter(|entry| entry.file.content_type() == DataContentType::Data);
+    let gone = gone.map(|entry| entry.file.file_path().to_owned()).collect();
+    let step = if few { Step::Changed { keys, data, gone } } else { Step::Rewritten };
     let change = Change { added: staged.data, added_deletes, removed, operation: Operation::Overwrite };
     Ok(Planned { change, copied: false, step })
 }
@@ -147,6 +150,16 @@ impl Keys {
         let mut keys: Vec<&[u8]> = self.keys.iter().map(AsRef::as_ref).collect();
         keys.sort_unstable();
         keys
+    }
+
+    /// Their columns.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Gives back the memory of those that were left out.
+    pub(super) fn shrink(&mut self) {
+        self.keys.shrink_to_fit();
     }
 
     /// Leaves one out.

@@ -1,8 +1,9 @@
 //! The key index of a large table, with the real commit: what it spares, and when it is not believed.
 
 use super::testing::*;
+use crate::sink::StagedContent;
 use crate::table::catalog::Settings;
-use crate::table::{IndexPolicy, Table};
+use crate::table::{CommitKind, IndexPolicy, Table, TableCommit};
 
 fn world() -> (World, Table) {
     let key_index = IndexPolicy { rows: 10, rows_a_key: 2 };
@@ -102,5 +103,26 @@ fn rows_are_found_where_a_merge_has_put_them() {
     let mut expected = rows(20..180, 0);
     expected.iter_mut().filter(|row| row.1 < 22).for_each(|row| row.1 += 500);
     expected.iter_mut().filter(|row| (30..33).contains(&row.1)).for_each(|row| row.1 += 700);
+    assert_eq!(world.read("t"), expected);
+}
+
+#[test]
+fn a_table_in_which_a_key_has_two_rows_gets_no_index() {
+    let (world, table) = world();
+    world.commit(&table, 1, vec![upsert(&rows(0..100, 0))]);
+    // As another engine's plain insert: a row more of a key that is there.
+    let files = stage(&table, vec![upsert(&rows(0..1, 5000))]);
+    let files = files.into_iter().filter(|file| file.content == StagedContent::Data).collect();
+    let insert = TableCommit { kind: CommitKind::Append, ..commit_of(&table, 2, files) };
+    world.catalog.commit(&[insert], &fence(2)).unwrap();
+    world.commit(&table, 3, vec![upsert(&rows(50..51, 100))]);
+    assert!(!build(&world, &table));
+    world.commit(&table, 4, vec![upsert(&rows(60..61, 100))]);
+    assert!(!build(&world, &table), "it was found unfit, and nobody else has committed");
+    world.commit(&table, 5, vec![upsert(&rows(0..1, 7000))]);
+    let mut expected = rows(0..100, 0);
+    expected[0].1 += 7000;
+    expected[50].1 += 100;
+    expected[60].1 += 100;
     assert_eq!(world.read("t"), expected);
 }

@@ -1,6 +1,5 @@
 //! A table with one of its files changed, as other people's tools may leave it: read, committed to, merged and cleaned.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -94,7 +93,9 @@ fn template() -> &'static Template {
             name: name(),
             schema: Schema { fields },
             primary_key: vec!["k".into()],
-            properties: BTreeMap::from([("kappa.version".to_owned(), VERSION.to_owned())]),
+            properties: [("kappa.version", VERSION), ("write.metadata.compression-codec", "none")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
         };
         let table = catalog.create(&create).unwrap();
         // Nothing is forgotten here: there is something left to be forgotten.
