@@ -24,8 +24,6 @@ use crate::state::StateStore;
 use crate::table::TableName;
 use crate::time::{instant, now_ms};
 
-/// How often a process that took over looks whether the one before it is gone.
-const LOCK_LOOK: Duration = Duration::from_millis(200);
 /// How long the loop waits for news.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -203,7 +201,7 @@ impl Coordinator {
             ending: None,
             commits,
         };
-        let (reports, mut looked) = (self.reports.clone(), instant());
+        let reports = self.reports.clone();
         loop {
             select! {
                 recv(reports) -> report => match report {
@@ -219,11 +217,8 @@ impl Coordinator {
                 },
                 default(TICK) => {}
             }
-            if looked.elapsed() >= LOCK_LOOK {
-                looked = instant();
-                // Without it the job goes on as before; the claim is what keeps others out.
-                let _ = self.lock.take_if_free();
-            }
+            // Without it the job goes on as before; the claim is what keeps others out.
+            let _ = self.lock.take_if_free();
             if self.control.abort.load(SeqCst) {
                 return Ok(Ending::Aborted);
             }
