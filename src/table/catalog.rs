@@ -91,13 +91,7 @@ pub struct Catalog {
     /// Milliseconds by which snapshots are ahead of the clock: a test lets hours pass.
     #[cfg(test)]
     ahead: Arc<std::sync::atomic::AtomicI64>,
-    /// What another process does while the next commit is being made.
-    #[cfg(test)]
-    pub(super) meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
-
-#[cfg(test)]
-type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// A table as it was when it was loaded.
 #[derive(Clone, Debug)]
@@ -158,8 +152,6 @@ impl Catalog {
             indexes: KeyIndexes::default(),
             #[cfg(test)]
             ahead: Arc::default(),
-            #[cfg(test)]
-            meanwhile: Arc::default(),
         })
     }
 
@@ -268,12 +260,6 @@ impl Catalog {
         #[cfg(test)]
         let now = now + self.ahead.load(std::sync::atomic::Ordering::SeqCst);
         now
-    }
-
-    /// Does something between the next commit's look at a table and its work.
-    #[cfg(test)]
-    pub(crate) fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
-        *self.meanwhile.lock().unwrap() = Some(Box::new(act));
     }
 
     /// Lets time pass for the snapshots.

@@ -164,10 +164,6 @@ impl Catalog {
         let mut prepared = Vec::with_capacity(commits.len());
         for commit in commits {
             let base = self.require(&commit.table)?;
-            #[cfg(test)]
-            if let Some(act) = self.meanwhile.lock().ok().and_then(|mut act| act.take()) {
-                act();
-            }
             match self.prepare(commit, &base, fence, first, created) {
                 Ok(table) => prepared.push(table),
                 // Another tool's maintenance may have removed what this base names: what the table has now decides. A staged

@@ -100,7 +100,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// The same step, without the keys whose rows came again.
+    /// The same step, without the keys whose rows came again: what waits is small.
     fn without_rows(self, schema: &SchemaRef) -> Result<Self> {
         let Self::Changed { mut keys, data, gone } = self else { return Ok(self) };
         for path in &data {
@@ -201,30 +201,51 @@ impl KeyIndex {
         Ok(found)
     }
 
-    /// Notes the rows of a file but for those that are deleted. Whether all of its keys are new.
-    fn add_file(&mut self, path: &str, deleted: Option<&RoaringTreemap>, stop: &AtomicBool) -> Result<bool> {
-        let (file, mut unique) = (self.number(path), true);
-        let store = &self.store;
+    /// Notes the rows of a file whose keys have no row yet, but for those that are deleted. Whether that is so.
+    fn add_new(&mut self, path: &str, deleted: Option<&RoaringTreemap>, stop: &AtomicBool) -> Result<bool> {
+        let mut unique = true;
+        self.add_file(path, deleted, stop, &mut |store, keys| {
+            unique &= keys.is_sorted_by(|a, b| a < b) && store.get(keys)?.iter().all(Option::is_none);
+            Ok(())
+        })?;
+        Ok(unique)
+    }
+
+    /// Notes the rows of a file but for those that are deleted. `before` is given their keys, some at a time and sorted.
+    fn add_file(
+        &mut self,
+        path: &str,
+        deleted: Option<&RoaringTreemap>,
+        stop: &AtomicBool,
+        before: &mut dyn FnMut(&dyn KeyStore, &[&[u8]]) -> Result<()>,
+    ) -> Result<()> {
+        let file = self.number(path);
+        let store = &*self.store;
         each_key(path, &self.schema, stop, &mut |first, rows| {
             let live = |(_, row): &(&[u8], u32)| !deleted.is_some_and(|deleted| deleted.contains(u64::from(*row)));
             let mut places: Vec<(&[u8], u32)> = rows.iter().copied().zip(first..).filter(live).collect();
             places.sort_unstable();
             let keys: Vec<&[u8]> = places.iter().map(|(key, _)| *key).collect();
-            unique &= keys.is_sorted_by(|a, b| a < b) && store.get(&keys)?.iter().all(Option::is_none);
+            before(store, &keys)?;
             store.set(&mut places.into_iter().map(|(key, row)| (key, Some(Place { file, row }.into()))))
-        })?;
-        Ok(unique)
+        })
     }
 
     /// Takes in a commit.
-    fn apply(&mut self, step: &Step, stop: &AtomicBool) -> Result<()> {
+    fn apply(&mut self, step: Step, stop: &AtomicBool) -> Result<()> {
         match step {
             Step::Same => {}
-            Step::Changed { keys, data, gone } => {
+            Step::Changed { mut keys, data, gone } => {
+                for path in &data {
+                    self.add_file(path, None, stop, &mut |_, rows| {
+                        rows.iter().for_each(|key| keys.remove(key));
+                        Ok(())
+                    })?;
+                }
+                // What is left has no row any more.
                 for chunk in keys.sorted().chunks(CHUNK) {
                     self.store.set(&mut chunk.iter().map(|key| (*key, None)))?;
                 }
-                data.iter().try_for_each(|path| self.add_file(path, None, stop).map(drop))?;
                 let gone: Vec<u32> = gone.iter().filter_map(|path| self.numbers.get(path.as_str()).copied()).collect();
                 gone.into_iter().for_each(|number| self.forget(number));
             }
@@ -307,8 +328,7 @@ impl KeyIndexes {
             }
             State::Ready(index) if Some(index.snapshot) == before && is_of(&index.schema) => {
                 index.snapshot = next;
-                let step = step.without_rows(&index.schema);
-                step.and_then(|step| index.apply(&step, &AtomicBool::new(false))).is_ok()
+                index.apply(step, &AtomicBool::new(false)).is_ok()
             }
             State::Building { .. } | State::Ready(_) | State::Unfit { .. } => false,
         };
@@ -403,7 +423,7 @@ impl Catalog {
                 }
                 steps
             };
-            steps.iter().try_for_each(|step| index.apply(step, stop))?;
+            steps.into_iter().try_for_each(|step| index.apply(step, stop))?;
         }
     }
 
@@ -433,7 +453,7 @@ impl Catalog {
             if !self.indexes.is_building(uuid) {
                 return Ok(None);
             }
-            if !index.add_file(path, positions.get(path), stop)? {
+            if !index.add_new(path, positions.get(path), stop)? {
                 let mut tables = self.indexes.tables();
                 if let Some(State::Building { snapshot, .. }) = tables.get(&uuid) {
                     let snapshot = *snapshot;

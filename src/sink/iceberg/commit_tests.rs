@@ -373,7 +373,7 @@ fn a_commit_whose_base_is_removed_meanwhile_is_built_again() {
     world.commit(&table, 1, vec![upsert(&[row("a", 1), row("b", 1)])]);
     let before = files_of(&table);
     let other = world.other().with_settings(Settings { rewrite_below: u64::MAX, ..Settings::default() });
-    world.catalog.meanwhile(move || {
+    world.meanwhile(move || {
         foreign_commit(&other, "t", 1, &[row("z", 9)]).unwrap();
         let gone = before.iter().filter(|file| file.ends_with(".parquet") || file.ends_with(".avro"));
         gone.for_each(|file| std::fs::remove_file(file.trim_start_matches("file://")).unwrap());

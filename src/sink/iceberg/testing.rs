@@ -47,11 +47,17 @@ pub(super) enum Fault {
 }
 
 /// Stands in the door of the catalog.
-struct Faults(AtomicU8);
+struct Faults {
+    next: AtomicU8,
+    /// What another process does once the catalog was asked where a table is.
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl Faults {
     fn meet(&self, act: Act, fault: Fault) -> Result<()> {
-        let met = act == Act::Swap && self.0.compare_exchange(fault as u8, Fault::None as u8, SeqCst, SeqCst).is_ok();
+        let met = act == Act::Swap && self.next.compare_exchange(fault as u8, Fault::None as u8, SeqCst, SeqCst).is_ok();
         if met { Err(Error::new(ErrorKind::Unavailable, "catalog", "no answer")) } else { Ok(()) }
     }
 }
@@ -62,6 +68,10 @@ impl Keeper for Faults {
     }
 
     fn leave(&self, act: Act, _: u64) -> Result<()> {
+        let meanwhile = if act == Act::Find { self.meanwhile.lock().unwrap().take() } else { None };
+        if let Some(act) = meanwhile {
+            act();
+        }
         self.meet(act, Fault::ReplyLost)
     }
 }
@@ -96,7 +106,7 @@ pub(super) fn schema() -> Schema {
 impl World {
     pub(super) fn new(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let faults = Arc::new(Faults(AtomicU8::new(Fault::None as u8)));
+        let faults = Arc::new(Faults { next: AtomicU8::new(Fault::None as u8), meanwhile: Mutex::default() });
         let catalog = open(directory.path()).with_settings(settings).behind(Door::kept_by(faults.clone()));
         let catalog = catalog.with_key_stores(Arc::new(|_| Ok(Box::<Keys>::default())));
         let world = Self { catalog, directory, faults };
@@ -111,7 +121,12 @@ impl World {
 
     /// Does something to the next commit.
     pub(super) fn inject(&self, fault: Fault) {
-        self.faults.0.store(fault as u8, SeqCst);
+        self.faults.next.store(fault as u8, SeqCst);
+    }
+
+    /// Does something between the next commit's look at a table and its work.
+    pub(super) fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
+        *self.faults.meanwhile.lock().unwrap() = Some(Box::new(act));
     }
 
     /// Another process' view of the same catalog.
