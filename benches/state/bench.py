@@ -57,9 +57,9 @@ HEAD = (
 )
 
 
-def visits(keys: int) -> Iterator[str]:
-    """Two visits of each user, in no order, those of the second round in the same as those of the first."""
-    events = 2 * keys
+def visits(keys: int, rounds: int) -> Iterator[str]:
+    """So many visits of each user, in no order, those of a round in the same as those of the first."""
+    events = rounds * keys
     for first in range(0, events, CHUNK):
         rows = range(first, min(first + CHUNK, events))
         yield "".join([f'{{"user":"user_{i * ODD % keys:012d}","at":{START_MS + i * SPAN_MS // events}}}\n' for i in rows])
@@ -68,21 +68,25 @@ def visits(keys: int) -> Iterator[str]:
 def fill(keys: int) -> Path:
     """A folder with the log of so many users, made if it is not there."""
     place = PLACE / str(keys)
-    if (place / "whole").exists():
-        return place
+    if not (place / "whole").exists():
+        append(place, keys, rounds=2)
+        (place / "whole").touch()
+    return place
+
+
+def append(place: Path, keys: int, rounds: int) -> None:
+    """Makes a folder anew, with the log of so many users."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    print(f"{2 * keys:,} visits of {keys:,} users", file=sys.stderr)
+    print(f"{rounds * keys:,} visits of {keys:,} users", file=sys.stderr)
     subprocess.run([*KAPPA, "log", "create", "visits", "--partitions", "4"], cwd=place, check=True)
     with subprocess.Popen([*KAPPA, "log", "append", "visits", "-"], cwd=place, stdin=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None
-        for text in visits(keys):
+        for text in visits(keys, rounds):
             child.stdin.write(text)
         child.stdin.close()
     if child.returncode != 0:
         raise SystemExit(f"kappa log append failed with status {child.returncode}")
-    (place / "whole").touch()
-    return place
 
 
 def run(what: str, keys: int, budget: str) -> Ran:

@@ -15,13 +15,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import kappa
-from bench import CHUNK, HERE, KAPPA, ODD, PLACE, START_MS
+from bench import HERE, ODD, PLACE, SPAN_MS, START_MS, append
 
 STEP_SECONDS = 0.1
 """How often records are appended."""
@@ -80,29 +80,6 @@ HEAD = (
 )
 
 
-def lines(keys: int) -> Iterator[str]:
-    """A visit of each user."""
-    for first in range(0, keys, CHUNK):
-        rows = range(first, min(first + CHUNK, keys))
-        yield "".join([f'{{"user":"user_{i * ODD % keys:012d}","at":{START_MS + i % 86_400_000}}}\n' for i in rows])
-
-
-def fill(keys: int) -> Path:
-    """A folder with a log of one visit of each user."""
-    place = PLACE / f"live-{keys}"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    subprocess.run([*KAPPA, "log", "create", "visits", "--partitions", "4"], cwd=place, check=True)
-    with subprocess.Popen([*KAPPA, "log", "append", "visits", "-"], cwd=place, stdin=subprocess.PIPE, text=True) as child:
-        assert child.stdin is not None
-        for text in lines(keys):
-            child.stdin.write(text)
-        child.stdin.close()
-    if child.returncode != 0:
-        raise SystemExit(f"kappa log append failed with status {child.returncode}")
-    return place
-
-
 def start(place: Path, memory: str) -> Live:
     """Starts the job, or goes on with it."""
     words = [sys.executable, str(HERE / "jobs.py"), "groups", "--mode", "live", "--output-table", "b.t", "--memory", memory]
@@ -118,7 +95,7 @@ def change(place: Path, keys: int, changed: int, done: Callable[[], bool]) -> No
     number, step, next_time = 0, max(1, int(changed * STEP_SECONDS)), time.monotonic()
     while not done():
         users = range(number, number + step)
-        log.append("visits", [{"user": f"user_{i * ODD % keys:012d}", "at": START_MS + 86_400_000 + i} for i in users])
+        log.append("visits", [{"user": f"user_{i * ODD % keys:012d}", "at": START_MS + SPAN_MS + i} for i in users])
         number += step
         next_time += STEP_SECONDS
         time.sleep(max(0.0, next_time - time.monotonic()))
@@ -171,7 +148,8 @@ def main() -> int:
     args = parser.parse_args()
     costs = []
     for keys in args.keys:
-        place = fill(keys)
+        place = PLACE / f"live-{keys}"
+        append(place, keys, rounds=1)
         for changed in args.changed:
             costs.append(measure(place, keys, changed, args.checkpoints, args.warm, args.memory))
             print(HEAD + "\n" + costs[-1].row(), file=sys.stderr)

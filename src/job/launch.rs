@@ -152,8 +152,8 @@ fn owners(prepared: &Prepared) -> usize {
     prepared.lowered.pipelines.iter().map(|pipeline| families(pipeline).len()).sum::<usize>().max(1)
 }
 
-/// The parts of the budget: the store's, the owners' caches, the source sides', the key indexes of tables. What is left of all is for what is on its way,
-/// and for what the store needs while it merges files.
+/// The parts of the budget: the store's, the owners' caches, the source sides', the key indexes of tables. What is left of all
+/// is for what is on its way, and for what the store needs while it merges files.
 const STORE: usize = 13;
 const CACHES: usize = 10;
 const SOURCES: usize = 4;

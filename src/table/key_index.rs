@@ -204,7 +204,7 @@ impl KeyIndex {
     /// Notes the rows of a file whose keys have no row yet, but for those that are deleted. Whether that is so.
     fn add_new(&mut self, path: &str, deleted: Option<&RoaringTreemap>, stop: &AtomicBool) -> Result<bool> {
         let mut unique = true;
-        self.add_file(path, deleted, stop, &mut |store, keys| {
+        self.add_file(path, deleted, stop, |store, keys| {
             unique &= keys.is_sorted_by(|a, b| a < b) && store.get(keys)?.iter().all(Option::is_none);
             Ok(())
         })?;
@@ -217,7 +217,7 @@ impl KeyIndex {
         path: &str,
         deleted: Option<&RoaringTreemap>,
         stop: &AtomicBool,
-        before: &mut dyn FnMut(&dyn KeyStore, &[&[u8]]) -> Result<()>,
+        mut before: impl FnMut(&dyn KeyStore, &[&[u8]]) -> Result<()>,
     ) -> Result<()> {
         let file = self.number(path);
         let store = &*self.store;
@@ -237,7 +237,7 @@ impl KeyIndex {
             Step::Same => {}
             Step::Changed { mut keys, data, gone } => {
                 for path in &data {
-                    self.add_file(path, None, stop, &mut |_, rows| {
+                    self.add_file(path, None, stop, |_, rows| {
                         rows.iter().for_each(|key| keys.remove(key));
                         Ok(())
                     })?;

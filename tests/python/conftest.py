@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,12 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert parsed["exit"] == done.returncode
     assert parsed["ok"] == (done.returncode == 0)
     return parsed
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Waits until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not seen within {seconds} s")
+        time.sleep(0.05)

@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ import pyarrow
 from pyiceberg.table import StaticTable
 
 import kappa
+from conftest import wait_for
 from test_end_to_end import make_records
 
 WITHIN = 60.0
@@ -99,7 +100,7 @@ class Process(subprocess.Popen[str]):
 
     def listens(self) -> None:
         """Waits until the job has started, and takes signals; or has ended."""
-        wait_for(lambda: '"started"' in self.said() or self.poll() is not None, "the job to start")
+        wait_for(lambda: '"started"' in self.said() or self.poll() is not None, "the job to start", WITHIN)
 
     def drained(self) -> str:
         """Ends it with a last checkpoint, once it listens. What it has said."""
@@ -159,7 +160,7 @@ class Faults:
             position = newest(self.place, "t.rows")
             return position is not None and all(position.position[part] >= end for part, end in upto.items())
 
-        wait_for(there, "the job to come to the end of the log")
+        wait_for(there, "the job to come to the end of the log", WITHIN)
 
     def check(self, what: str = "") -> Position | None:
         """**The prefix property**: every table is what DuckDB computes up to the position that its newest snapshot says, tables
@@ -393,13 +394,6 @@ def texts(version: Path) -> list[str]:
         except FileNotFoundError:
             continue
     return found
-
-
-def wait_for(condition: Callable[[], bool], what: str, within: float = WITHIN) -> None:
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {within:.0f} s"
-        time.sleep(0.02)
 
 
 def is_stopped(process: Process) -> bool:

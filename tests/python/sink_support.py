@@ -29,6 +29,7 @@ import kappa
 from admin import Kafka, Record
 from conftest import command
 from kappa.exceptions import RefusedError
+from live_support import again_and_again
 
 WITHIN = 60.0
 MARKERS = "__kappa_commits"
@@ -194,22 +195,9 @@ class Live:
             said = self.process.communicate()[1]
             raise AssertionError(f"{error}; the job said\n{said[-4000:]}") from None
 
-    @contextlib.contextmanager
-    def fed(self, count: int = 100, pause: float = 0.1) -> Iterator[None]:
+    def fed(self, count: int = 100, pause: float = 0.1) -> contextlib.AbstractContextManager[None]:
         """Gives records again and again while the block runs, so that there is always something to commit."""
-        over = threading.Event()
-
-        def feed() -> None:
-            while not over.wait(pause):
-                self.give(count)
-
-        thread = threading.Thread(target=feed)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        return again_and_again(lambda: self.give(count), pause)
 
     def check(self) -> str:
         """Ends it in order; all outputs hold what was given. What the job has said."""

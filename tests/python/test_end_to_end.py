@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +17,7 @@ import pyarrow
 import pytest
 
 import kappa
-from conftest import cli, command, daily_job, document, payments_stream
+from conftest import cli, command, daily_job, document, payments_stream, wait_for
 from kappa import col
 from kappa.exceptions import DataError, KappaError, RefusedError
 from kappa.testing import assert_replay_safe, run
@@ -78,6 +77,13 @@ def fill(records: list[Any], partitions: int = 3) -> None:
     if not len(log.describe()):
         log.create("payments", partitions=partitions)
     log.append("payments", records)
+
+
+def arrive(live: kappa.Run, records: list[dict[str, Any]], first: int) -> None:
+    """Appends the records from one on in slices, each once the running job has had the one before."""
+    for upto in range(first + 500, len(records) + 1, 500):
+        fill(records[upto - 500 : upto])
+        wait_for(lambda upto=upto: live.status().events == upto, "a slice")  # type: ignore[misc]
 
 
 def reprocess(script: Path, name: str = "metric.daily", *more: str) -> subprocess.CompletedProcess[str]:
@@ -330,15 +336,6 @@ def has_table(name: str) -> bool:
     except KappaError:
         return False
     return True
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Waits until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"{what}: not seen within {seconds} s")
-        time.sleep(0.05)
 
 
 def test_types_make_the_whole_way(place: Path) -> None:

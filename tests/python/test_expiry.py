@@ -10,11 +10,11 @@ import pyarrow
 import pytest
 
 import kappa
-from conftest import payments_stream
+from conftest import payments_stream, wait_for
 from kappa import col
 from kappa.exceptions import KappaError, PlanError
 from kappa.testing import assert_replay_safe
-from test_end_to_end import fill, make_records, table, wait_for
+from test_end_to_end import arrive, fill, make_records, table
 
 HOUR = 3_600_000
 
@@ -78,9 +78,7 @@ def test_live_and_reprocess_are_what_duckdb_computes(place: Path) -> None:
     fill(records[:1_500])
     live = hourly_job().start(mode="live", output_table="t.live", checkpoint_interval="10ms", parallelism=3)
     with live:
-        for upto in range(2_000, 6_001, 500):
-            fill(records[upto - 500 : upto])
-            wait_for(lambda upto=upto: live.status().events == upto, "a slice")  # type: ignore[misc]
+        arrive(live, records, 1_500)
     [(lost,)] = by_duckdb(LOST)
     assert lost > 20
     assert table("t.live") == by_duckdb(ORACLE)

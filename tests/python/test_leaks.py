@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 import kappa
+from live_support import again_and_again, running
 from test_end_to_end import make_records
 from test_readers import open_catalog
 
@@ -44,37 +43,21 @@ TABLES = ("t.rows", "t.totals")
 def live(folder: Path, forget_after: int, interval: str) -> Iterator[subprocess.Popen[bytes]]:
     script, log = folder / "job.py", folder / "job.log"
     script.write_text(SCRIPT % {"seconds": forget_after})
-    words = ["--mode", "live", "--output-table", "rows=t.rows", "--output-table", "totals=t.totals", "--memory", "64MiB"]
-    words += ["--checkpoint-interval", interval, "--parallelism", "2"]
-    with log.open("wb") as errors:
-        process = subprocess.Popen([sys.executable, str(script), *words], stdout=subprocess.DEVNULL, stderr=errors)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(60)
+    with running(script, log, "--memory", "64MiB", "--checkpoint-interval", interval, "--parallelism", "2") as process:
+        yield process
     assert process.returncode == 0, log.read_text()[-3000:]
 
 
-@contextmanager
-def arriving() -> Iterator[None]:
+def arriving() -> AbstractContextManager[None]:
     """Records that come as long as it takes."""
-    over = threading.Event()
+    records = make_records(20_000)
+    turns = itertools.cycle(range(0, len(records), 20))
 
     def feed() -> None:
-        records = make_records(20_000)
-        for first in itertools.cycle(range(0, len(records), 20)):
-            if over.wait(0.005):
-                return
-            kappa.Log().append("payments", records[first : first + 20])
+        first = next(turns)
+        kappa.Log().append("payments", records[first : first + 20])
 
-    thread = threading.Thread(target=feed)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return again_and_again(feed, 0.005)
 
 
 def delivered(place: Path) -> int:

@@ -15,7 +15,7 @@ from conftest import payments_stream
 from kappa import col
 from kappa.exceptions import PlanError
 from kappa.testing import assert_replay_safe
-from test_end_to_end import ARROW, fill, make_records, wait_for
+from test_end_to_end import ARROW, arrive, fill, make_records
 from test_readers import extension_file
 
 ORACLE = """
@@ -75,9 +75,7 @@ def test_live_and_reprocess_are_what_duckdb_computes(place: Path) -> None:
     fill(records[:2_000])
     live = nested_job().start(mode="live", output_table="t.live", checkpoint_interval="20ms", parallelism=3)
     with live:
-        for upto in range(2_500, 6_001, 500):
-            fill(records[upto - 500 : upto])
-            wait_for(lambda upto=upto: live.status().events == upto, "a slice")  # type: ignore[misc]
+        arrive(live, records, 2_000)
     assert by_duckdb(place, "t.live") == oracle(records)
     report = nested_job().run(mode="reprocess", output_table="t.again", progress=False, checkpoint_interval="5ms")
     assert report.outcome == "complete"

@@ -18,7 +18,8 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
 import kappa
-from fault_support import DAY_MS, WITHIN, Faults, history, newest, wait_for
+from conftest import wait_for
+from fault_support import DAY_MS, WITHIN, Faults, history, newest
 
 pytestmark = pytest.mark.slow
 soak = pytest.mark.soak
@@ -218,7 +219,7 @@ def test_a_child_that_is_forked_is_refused_and_harms_nothing(faults: Faults, kin
         assert len(said) == 7, said
         assert all(line.startswith("forked ") and "spawn" in line for line in said[:-1]), said
         faults.give(500)
-        wait_for(lambda: at_end(faults), "the parent to go on")
+        wait_for(lambda: at_end(faults), "the parent to go on", WITHIN)
         output, errors = process.communicate("end\n", timeout=WITHIN)
     assert process.returncode == 0, errors
     after = output.splitlines()

@@ -6,11 +6,7 @@ from __future__ import annotations
 import collections
 import random
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
 import kappa
+from live_support import again_and_again, running
 from spark_support import Spark, SparkError
 from test_end_to_end import has_table
 from test_readers import check_moved_deletes, content, every_reader
@@ -54,8 +51,7 @@ class Feed:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self._chance = random.Random(5)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._arriving = again_and_again(lambda: self.add(20), 0.25)
 
     def add(self, count: int) -> None:
         first = len(self.records)
@@ -69,17 +65,12 @@ class Feed:
     def _merchant(self, number: int) -> str:
         return f"m{number // 20 + self._chance.randrange(20):08}"
 
-    def _run(self) -> None:
-        while not self._over.wait(0.25):
-            self.add(20)
-
     def __enter__(self) -> Feed:
-        self._thread.start()
+        self._arriving.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+        self._arriving.__exit__(None, None, None)
 
     def totals(self) -> list[tuple[Any, ...]]:
         found: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
@@ -87,27 +78,6 @@ class Feed:
             found[record["merchant_id"]][0] += 1
             found[record["merchant_id"]][1] += record["amount"]
         return sorted((merchant, *sums) for merchant, sums in found.items())
-
-
-@contextmanager
-def live(script: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    words = [
-        "--mode",
-        "live",
-        "--output-table",
-        "rows=t.rows",
-        "--output-table",
-        "totals=t.totals",
-        "--checkpoint-interval",
-        "1s",
-    ]
-    with log.open("ab") as errors:
-        process = subprocess.Popen([sys.executable, str(script), *words], stdout=subprocess.DEVNULL, stderr=errors)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def snapshots(place: Path, name: str) -> list[Any]:
@@ -175,7 +145,7 @@ def test_spark_maintains_what_a_live_job_writes(
     feed = Feed()
     feed.add(2_000)
     with feed:
-        with live(script, log) as process:
+        with running(script, log, "--checkpoint-interval", "1s") as process:
             wait_for("tables", lambda: all(has_table(name) for name in TABLES), log)
             wait_for("commits", lambda: checkpoint(place, "t.totals") >= 5, log)
             assert maintain(spark, place, process, log, must=False) > 0
@@ -187,7 +157,7 @@ def test_spark_maintains_what_a_live_job_writes(
             assert attempt(spark, place, f"expire_snapshots(table => '{name}', older_than => TIMESTAMP '2100-01-01 00:00:00')")
             assert not any("kappa.checkpoint" in s.summary.additional_properties for s in snapshots(place, name))
         script.write_text(SCRIPT.replace("%(compaction)s", "{'fan_in': 1000, 'deleted_share': 1.0}"))
-        with live(script, log) as process:
+        with running(script, log, "--checkpoint-interval", "1s") as process:
             maintain(spark, place, process, log, must=True)
             feed.__exit__()
             wait_for("all records", lambda: len(kappa.read("t.rows")) >= len(feed.records), log)
