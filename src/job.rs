@@ -34,7 +34,7 @@ use crate::protocol::checkpoint::MemoryUse;
 use crate::protocol::event_time::holder;
 use crate::protocol::failpoint;
 use crate::source::LogSource;
-use crate::table::{Catalog, TableName};
+use crate::table::TableName;
 use crate::time::{format_utc, instant, now_ms};
 use events::{StartedTopic, TableRows, Teller, total_counts};
 use launch::{Launched, launch};
@@ -196,7 +196,7 @@ fn report(prepared: &Prepared, outcome: Outcome, manifest: &Manifest, watched: &
     let counts = total_counts(manifest);
     let rows = |(number, target): (usize, &Target)| {
         let rows = match target {
-            Target::Table(name) => count_rows(&prepared.catalog, name)?,
+            Target::Table(name) => prepared.catalog.require(name)?.row_count(),
             Target::Topic(_) => manifest.outputs.get(number).map_or(0, |output| output.records),
         };
         Ok(TableRows { table: target.to_string(), rows })
@@ -246,17 +246,6 @@ fn group(first: &Target) -> String {
         Target::Table(name) => format!("kappa-{name}"),
         Target::Topic(topic) => format!("kappa-{}", topic.name()),
     }
-}
-
-/// Rows of a table's newest snapshot, by its summary.
-fn count_rows(catalog: &Catalog, name: &TableName) -> Result<u64> {
-    let table = catalog.require(name)?;
-    let snapshot = table.metadata().current_snapshot();
-    let total = |key: &str| -> u64 {
-        let value = snapshot.and_then(|snapshot| snapshot.summary().additional_properties.get(key));
-        value.and_then(|value| value.parse().ok()).unwrap_or(0)
-    };
-    Ok(total("total-records").saturating_sub(total("total-position-deletes")))
 }
 
 /// The process's high-water mark, from the operating system; 0 where it does not tell.

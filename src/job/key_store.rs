@@ -19,7 +19,8 @@ pub fn key_stores(directory: PathBuf, memory: usize, tables: usize) -> Arc<OpenK
         let path = directory.join(table.to_string());
         remove_directory(&path)?;
         std::fs::create_dir_all(&path).map_err(|error| Error::io("create", &path, error))?;
-        Ok(Box::new(RocksKeys(RocksStore::open(&path, &[FAMILY.to_owned()], memory / tables.max(1))?)))
+        let store = RocksStore::open_for_lookups(&path, &[FAMILY.to_owned()], memory / tables.max(1))?;
+        Ok(Box::new(RocksKeys(store)))
     })
 }
 

@@ -19,6 +19,11 @@ use crate::error::{Error, Result};
 /// How often a flush before a checkpoint is asked for.
 const FLUSHES: usize = 10;
 
+/// Bytes of a block of state: large ones pack well.
+const BLOCK: usize = 16 << 10;
+/// Bytes of a block where a few bytes are looked up here and there: each look unpacks one.
+const SMALL_BLOCK: usize = 4 << 10;
+
 /// Bytes of the cache that no other part of it may use.
 const SHARD: usize = 16 << 20;
 
@@ -33,6 +38,15 @@ pub struct RocksStore {
 impl RocksStore {
     /// Opens or creates the store. `memory` bytes bound its write buffers, block cache, indexes and filters together.
     pub fn open(path: &Path, families: &[String], memory: usize) -> Result<Self> {
+        Self::open_in_blocks(path, families, memory, BLOCK)
+    }
+
+    /// The same for entries of a few bytes that are looked up far apart from each other.
+    pub fn open_for_lookups(path: &Path, families: &[String], memory: usize) -> Result<Self> {
+        Self::open_in_blocks(path, families, memory, SMALL_BLOCK)
+    }
+
+    fn open_in_blocks(path: &Path, families: &[String], memory: usize, block: usize) -> Result<Self> {
         let cache = Self::cache(memory);
         // Write buffers are charged to the cache, so that one number bounds both.
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(memory / 2, false, cache.clone());
@@ -45,7 +59,7 @@ impl RocksStore {
         options.set_max_background_jobs(2);
         options.set_keep_log_file_num(1);
         options.set_max_manifest_file_size(4 << 20);
-        let descriptor = |name: &String| ColumnFamilyDescriptor::new(name, Self::family_options(&cache, memory));
+        let descriptor = |name: &String| ColumnFamilyDescriptor::new(name, Self::family_options(&cache, memory, block));
         let mut descriptors: Vec<_> = families.iter().map(descriptor).collect();
         descriptors.push(ColumnFamilyDescriptor::new("default", Options::default()));
         let db = DB::open_cf_descriptors(&options, path, descriptors).map_err(|e| failed("open", path, &e))?;
@@ -60,13 +74,13 @@ impl RocksStore {
         Cache::new_lru_cache_opts(&options)
     }
 
-    fn family_options(cache: &Cache, memory: usize) -> Options {
+    fn family_options(cache: &Cache, memory: usize, block: usize) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(cache);
         table.set_bloom_filter(10.0, false);
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        table.set_block_size(16 << 10);
+        table.set_block_size(block);
         table.set_format_version(5);
         let mut options = Options::default();
         options.set_block_based_table_factory(&table);

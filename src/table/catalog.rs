@@ -20,6 +20,7 @@ use super::manifests::ManifestReader;
 use super::marker::Marker;
 use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
+use super::snapshot::ROWS;
 use super::sql::{Database, OwnerRow, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::durable;
@@ -36,7 +37,7 @@ pub struct Settings {
     pub rewrite_below: u64,
     /// Above this many manifests the small ones are merged into one.
     pub merge_manifests_above: usize,
-    /// From this many position delete files on, an upsert writes one that takes their place.
+    /// From this many position delete files of about one size on, an upsert writes one that takes their place.
     pub merge_deletes_at: usize,
     /// When an index of a table's keys is kept.
     pub key_index: IndexPolicy,
@@ -462,8 +463,11 @@ impl Table {
         snapshot.summary().additional_properties.get(key).map(String::as_str)
     }
 
-    /// The live rows by the newest summary: exact as long as only kappa wrote to the table.
+    /// The live rows by the newest summary: exact if kappa wrote it.
     pub fn row_count(&self) -> u64 {
+        if let Some(rows) = self.summary(None, ROWS).and_then(|rows| rows.parse().ok()) {
+            return rows;
+        }
         let total = |key| self.summary(None, key).and_then(|total| total.parse::<u64>().ok()).unwrap_or(0);
         total("total-records").saturating_sub(total("total-position-deletes"))
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use iceberg::spec::{DataFile, Operation, SnapshotRef};
+use iceberg::spec::{DataFile, SnapshotRef};
 use uuid::Uuid;
 
 use super::catalog::{Catalog, Table, sql_integer};
@@ -236,9 +236,7 @@ impl Catalog {
         let staged = staged(commit, base)?;
         match &commit.kind {
             CommitKind::Append if staged.keys.is_empty() => {
-                let change =
-                    Change { added: staged.data, added_deletes: vec![], removed: vec![], operation: Operation::Append };
-                Ok(Planned { change, copied: false, step: Step::Same })
+                Ok(Planned { change: Change::append(staged.data), copied: false, step: Step::Same })
             }
             CommitKind::Append => Err(Error::internal("deleted keys for an append table")),
             CommitKind::Upsert { primary_key } => {

@@ -2,23 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
-use iceberg::metadata_columns::{delete_file_path_field, delete_file_pos_field};
 use iceberg::spec::{
     DataContentType, DataFile, DataFileFormat, FormatVersion, ManifestContentType, ManifestEntryRef, ManifestFile,
     ManifestList, Snapshot,
 };
 use roaring::RoaringTreemap;
 
+use super::deletes::{DeleteFiles, Positions};
 use super::files::path_of;
+use super::iceberg_error;
 use super::manifests::ManifestReader;
-use super::scan::RowReader;
-use super::{iceberg_error, schema};
 use crate::error::{Error, Result};
-
-/// Deleted row positions of data files, by the file's URL.
-pub type Positions = HashMap<String, RoaringTreemap>;
 
 /// A file of the table, with what its manifest entry says about its age.
 #[derive(Clone, Debug)]
@@ -78,6 +72,8 @@ pub struct Live {
     pub data: Vec<LiveFile>,
     /// Position delete files.
     pub deletes: Vec<LiveFile>,
+    /// What is in them.
+    pub(super) kept: DeleteFiles,
 }
 
 /// The manifests of a snapshot; none without a snapshot.
@@ -94,7 +90,7 @@ pub fn manifests(snapshot: Option<&Snapshot>) -> Result<Vec<ManifestFile>> {
 impl Live {
     /// Loads the live files that `manifests` list. Files that kappa cannot read are refused.
     pub fn load(reader: &ManifestReader, manifests: &[ManifestFile]) -> Result<Self> {
-        let mut live = Self::default();
+        let mut live = Self { kept: reader.deletes().clone(), ..Self::default() };
         for manifest in manifests.iter().filter(|manifest| manifest.has_added_files() || manifest.has_existing_files()) {
             let files = reader.live_entries(manifest)?;
             files.iter().try_for_each(|entry| check_readable(&entry.file))?;
@@ -136,47 +132,28 @@ impl Live {
         live.sum()
     }
 
-    /// Reads the position delete files. Positions in files that are not live any more are left out.
+    /// The positions that are deleted in files that are live.
     pub fn positions(&self) -> Result<Positions> {
+        self.positions_in(&self.deletes)
+    }
+
+    /// The positions that some of its delete files delete in files that are live.
+    pub(super) fn positions_in<'a>(&self, deletes: impl IntoIterator<Item = &'a LiveFile>) -> Result<Positions> {
         let sequences: HashMap<&str, i64> = self.data.iter().map(|entry| (entry.file.file_path(), entry.sequence)).collect();
         let mut positions = Positions::new();
-        for delete in &self.deletes {
-            read_deletes(delete, &sequences, &mut positions)?;
+        for delete in deletes {
+            for (path, rows) in &*self.kept.read(delete.file.file_path())? {
+                if sequences.get(path.as_str()).is_none_or(|sequence| *sequence > delete.sequence) {
+                    continue;
+                }
+                match positions.get_mut(path) {
+                    Some(deleted) => *deleted |= rows,
+                    None => drop(positions.insert(path.clone(), rows.clone())),
+                }
+            }
         }
         Ok(positions)
     }
-}
-
-/// The columns of a position delete file.
-pub(crate) fn delete_schema() -> Result<arrow::datatypes::SchemaRef> {
-    let fields = [delete_file_path_field(), delete_file_pos_field()];
-    let fields = fields.into_iter().map(|field| schema::to_arrow_field(field)).collect::<Result<Vec<_>>>()?;
-    Ok(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)))
-}
-
-fn read_deletes(delete: &LiveFile, sequences: &HashMap<&str, i64>, positions: &mut Positions) -> Result<()> {
-    for batch in RowReader::open(delete.file.file_path(), &delete_schema()?, None)? {
-        let batch = batch?;
-        let paths = batch.column(0).as_string::<i32>();
-        let rows = batch.column(1).as_primitive::<Int64Type>();
-        // The file is sorted by path: look a path up once per run of it.
-        let mut current: Option<(&str, bool)> = None;
-        for (path, row) in paths.iter().flatten().zip(rows.values()) {
-            if current.is_none_or(|(last, _)| last != path) {
-                let applies = sequences.get(path).is_some_and(|sequence| *sequence <= delete.sequence);
-                if applies && !positions.contains_key(path) {
-                    positions.insert(path.to_owned(), RoaringTreemap::new());
-                }
-                current = Some((path, applies));
-            }
-            if current.is_some_and(|(_, applies)| applies)
-                && let Some(deleted) = positions.get_mut(path)
-            {
-                deleted.insert(row.unsigned_abs());
-            }
-        }
-    }
-    Ok(())
 }
 
 fn check_readable(file: &DataFile) -> Result<()> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use iceberg::io::FileIO;
 use iceberg::spec::ManifestFile;
 
+use super::deletes::DeleteFiles;
 use super::iceberg_error;
 use super::io::Io;
 use super::live::LiveFile;
@@ -20,6 +21,7 @@ const CACHE_BYTES: i64 = 4 << 20;
 pub struct ManifestReader {
     io: Io,
     cache: Arc<Mutex<Cache>>,
+    deletes: DeleteFiles,
 }
 
 #[derive(Default)]
@@ -31,12 +33,17 @@ struct Cache {
 impl ManifestReader {
     /// A reader with nothing kept.
     pub fn new(io: Io) -> Self {
-        Self { io, cache: Arc::default() }
+        Self { io, cache: Arc::default(), deletes: DeleteFiles::default() }
     }
 
     /// The async door.
     pub fn io(&self) -> &Io {
         &self.io
+    }
+
+    /// What is in the delete files that manifests list.
+    pub(super) fn deletes(&self) -> &DeleteFiles {
+        &self.deletes
     }
 
     /// The live entries of a manifest.

@@ -354,7 +354,8 @@ pub(crate) mod tests {
     /// A snapshot as a job makes it.
     fn whole_snapshot(number: i64, parent: Option<i64>) -> Snapshot {
         let id = time::random_positive_i64();
-        let counts = ["added-data-files", "added-records", "added-files-size", "total-data-files", "total-delete-files"];
+        let counts =
+            ["added-data-files", "added-records", "added-files-size", "total-data-files", "total-delete-files", "kappa.rows"];
         let counts =
             counts.into_iter().chain(["total-equality-deletes", "total-files-size", "total-position-deletes", "total-records"]);
         let counts = counts.map(|key| (key.to_owned(), (number * key.len() as i64).to_string()));

@@ -6,13 +6,14 @@
 //! catalog points at it.
 //!
 //! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
-//! [`datafile`] Parquet and its metrics; [`catalog`] over [`sql`]; [`commit`] with [`marker`] (a pure decision),
+//! [`datafile`] Parquet and its metrics; [`deletes`] of rows by their positions; [`catalog`] over [`sql`]; [`commit`] with [`marker`] (a pure decision),
 //! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
 //! [`maintenance`] keeps it small; [`live`] what a snapshot holds, and [`scan`] its rows.
 
 pub mod catalog;
 pub mod commit;
 pub mod datafile;
+mod deletes;
 pub mod expiry;
 pub mod files;
 pub mod io;

@@ -15,8 +15,9 @@ use roaring::RoaringTreemap;
 
 use super::catalog::Table;
 use super::datafile::parquet_error;
+use super::deletes::Positions;
 use super::files::path_of;
-use super::live::{Live, Positions, manifests};
+use super::live::{Live, manifests};
 use super::manifests::ManifestReader;
 use super::schema;
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
@@ -13,18 +13,16 @@ use roaring::RoaringTreemap;
 
 use super::catalog::{Settings, Table};
 use super::datafile::ParquetFile;
+use super::deletes::{Positions, worth_merging};
 use super::key_index::{KeyIndexes, Step};
-use super::live::{Live, LiveFile, Positions, delete_schema};
+use super::live::{Live, LiveFile};
 use super::prune::KeyRange;
 use super::scan::RowReader;
-use super::snapshot::Change;
+use super::snapshot::{Change, rows_of};
 use super::{files, schema};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::time;
-
-/// Rows of a position delete file that are made at a time.
-const DELETE_BATCH: usize = 64 << 10;
 
 /// The files that a checkpoint staged for an upsert.
 pub(super) struct Staged {
@@ -48,26 +46,6 @@ pub(super) struct Upserts<'a> {
     pub(super) indexes: &'a KeyIndexes,
 }
 
-/// The positions that are deleted, read once they are needed.
-struct Deleted<'a> {
-    live: &'a Live,
-    read: Option<Positions>,
-}
-
-impl Deleted<'_> {
-    fn positions(&mut self) -> Result<&Positions> {
-        if self.read.is_none() {
-            self.read = Some(self.live.positions()?);
-        }
-        self.read.as_ref().ok_or_else(|| Error::internal("positions that were read are gone"))
-    }
-
-    fn into_positions(mut self) -> Result<Positions> {
-        self.positions()?;
-        Ok(self.read.unwrap_or_default())
-    }
-}
-
 /// Decides how the staged rows get into a table that holds `live`, and writes the files for it.
 pub(super) fn plan(
     table: &Table,
@@ -79,20 +57,20 @@ pub(super) fn plan(
 ) -> Result<Planned> {
     if live.data.is_empty() || staged.keys.is_empty() {
         let step = if staged.keys.is_empty() && staged.data.is_empty() { Step::Same } else { Step::Rewritten };
-        let change = Change { added: staged.data, added_deletes: vec![], removed: vec![], operation: Operation::Append };
-        return Ok(Planned { change, copied: false, step });
+        return Ok(Planned { change: Change::append(staged.data), copied: false, step });
     }
     let settings = with.settings;
     let schema = schema::to_arrow(table.metadata().current_schema())?;
     let mut keys = Keys::read(&staged.keys, key_schema(&schema, primary_key)?)?;
-    let mut deleted = Deleted { live, read: None };
     let new_bytes: u64 = staged.data.iter().map(DataFile::file_size_in_bytes).sum();
     if live.least_bytes() + new_bytes < settings.rewrite_below {
-        let positions = deleted.positions()?;
-        if live.bytes(positions) + new_bytes < settings.rewrite_below {
-            let rewritten = rewrite(table, live, positions, &staged, &schema, &mut keys, created)?;
+        let positions = live.positions()?;
+        if live.bytes(&positions) + new_bytes < settings.rewrite_below {
+            let before = live.rows() as i64 - count(&positions);
+            let added = rewrite(table, live, &positions, &staged, &schema, &mut keys, created)?;
+            let rows = rows_of(&added) - before;
             let removed = live.data.iter().chain(&live.deletes).cloned().collect();
-            let change = Change { added: rewritten, added_deletes: vec![], removed, operation: Operation::Overwrite };
+            let change = Change { added, added_deletes: vec![], removed, operation: Operation::Overwrite, rows };
             return Ok(Planned { change, copied: true, step: Step::Rewritten });
         }
     }
@@ -105,15 +83,16 @@ pub(super) fn plan(
             let ids: Vec<_> = primary_key.iter().filter_map(|name| iceberg_schema.field_id_by_name(name)).collect();
             let range = |url: &String| KeyRange::read(url, &ids, iceberg_schema);
             let ranges = staged.keys.iter().map(range).collect::<Result<Vec<_>>>()?;
-            locate(live, deleted.positions()?, &mut keys, &ranges)?
+            locate(live, &live.positions()?, &mut keys, &ranges)?
         }
     };
-    let (added_deletes, removed) = delete(table, live, deleted, found, settings, created)?;
+    let rows = rows_of(&staged.data) - count(&found);
+    let (added_deletes, removed) = delete(table, live, found, settings, created)?;
     let data = staged.data.iter().map(|file| file.file_path().to_owned()).collect();
     let gone = removed.iter().filter(|entry| entry.file.content_type() == DataContentType::Data);
     let gone = gone.map(|entry| entry.file.file_path().to_owned()).collect();
     let step = if few { Step::Changed { keys, data, gone } } else { Step::Rewritten };
-    let change = Change { added: staged.data, added_deletes, removed, operation: Operation::Overwrite };
+    let change = Change { added: staged.data, added_deletes, removed, operation: Operation::Overwrite, rows };
     Ok(Planned { change, copied: false, step })
 }
 
@@ -259,56 +238,47 @@ fn locate(live: &Live, positions: &Positions, keys: &mut Keys, ranges: &[KeyRang
     Ok(found)
 }
 
-/// Writes position deletes for what was found. Once there are many delete files, one that holds all positions takes their
-/// place, and data files without live rows go.
+/// Writes position deletes for what was found. Once there are many delete files of a size, one takes their place, and data
+/// files without live rows go.
 fn delete(
     table: &Table,
     live: &Live,
-    deleted: Deleted<'_>,
-    found: Positions,
+    mut found: Positions,
     settings: &Settings,
     created: &mut Vec<String>,
 ) -> Result<(Vec<DataFile>, Vec<LiveFile>)> {
     if found.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
-    if live.deletes.len() < settings.merge_deletes_at {
-        return Ok((vec![write_deletes(table, found, created)?], Vec::new()));
+    let sizes: Vec<u64> = live.deletes.iter().map(|entry| entry.file.record_count()).collect();
+    let merged = worth_merging(&sizes, settings.merge_deletes_at);
+    if merged.is_empty() {
+        return Ok((vec![live.kept.write(table, found, created)?], Vec::new()));
     }
-    let mut positions = deleted.into_positions()?;
-    for (path, hits) in found {
-        *positions.entry(path).or_default() |= hits;
-    }
-    let mut removed = live.deletes.clone();
+    let mut removed: Vec<LiveFile> = merged.iter().filter_map(|at| live.deletes.get(*at)).cloned().collect();
+    add(&mut found, live.positions_in(&removed)?);
+    let mut all = live.positions()?;
+    add(&mut all, found.clone());
     for entry in &live.data {
         let path = entry.file.file_path();
-        if positions.get(path).is_some_and(|deleted| deleted.len() >= entry.file.record_count()) {
-            positions.remove(path);
+        if all.get(path).is_some_and(|deleted| deleted.len() >= entry.file.record_count()) {
+            found.remove(path);
             removed.push(entry.clone());
         }
     }
-    let added = if positions.is_empty() { Vec::new() } else { vec![write_deletes(table, positions, created)?] };
+    let added = if found.is_empty() { Vec::new() } else { vec![live.kept.write(table, found, created)?] };
     Ok((added, removed))
 }
 
-pub(super) fn write_deletes(table: &Table, positions: Positions, created: &mut Vec<String>) -> Result<DataFile> {
-    let url = new_data_url(table, "-deletes");
-    created.push(url.clone());
-    let schema = delete_schema()?;
-    let mut output = ParquetFile::create(&url, &schema)?;
-    let mut sorted: Vec<(String, RoaringTreemap)> = positions.into_iter().collect();
-    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    for (path, rows) in &sorted {
-        let mut rows = rows.iter().map(|row| row as i64).peekable();
-        while rows.peek().is_some() {
-            let chunk: Int64Array = rows.by_ref().take(DELETE_BATCH).map(Some).collect();
-            let paths = StringArray::from_iter_values(std::iter::repeat_n(path, chunk.len()));
-            output.write(&RecordBatch::try_new(schema.clone(), vec![Arc::new(paths), Arc::new(chunk)])?)?;
-        }
+fn add(positions: &mut Positions, more: Positions) {
+    for (path, rows) in more {
+        *positions.entry(path).or_default() |= rows;
     }
-    let finished = output.finish()?;
-    sync_data(table)?;
-    finished.data_file(table.metadata().current_schema(), DataContentType::PositionDeletes)
+}
+
+/// How many rows there are in all.
+fn count(positions: &Positions) -> i64 {
+    positions.values().map(|rows| rows.len() as i64).sum()
 }
 
 /// The URL of a new file of the table.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use self::places::{KeyIndex, Moved, each_key};
 use super::catalog::{Catalog, Table};
-use super::live::Positions;
+use super::deletes::Positions;
 use super::maintenance::Rewritten;
 use super::schema;
 use super::upsert::{Keys, key_schema};

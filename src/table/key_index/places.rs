@@ -10,7 +10,7 @@ use roaring::RoaringTreemap;
 
 use super::{KeyStore, Step};
 use crate::error::{Error, Result};
-use crate::table::live::Positions;
+use crate::table::deletes::Positions;
 use crate::table::maintenance::Input;
 use crate::table::scan::RowReader;
 use crate::table::upsert::Keys;

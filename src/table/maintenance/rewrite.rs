@@ -14,7 +14,8 @@ use super::choose::{Policy, choose};
 use crate::error::Result;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::datafile::ParquetFile;
-use crate::table::live::{Live, LiveFile, Positions, Weight, manifests};
+use crate::table::deletes::Positions;
+use crate::table::live::{Live, LiveFile, Weight, manifests};
 use crate::table::name::TableName;
 use crate::table::scan::RowReader;
 use crate::table::snapshot::Change;
@@ -149,9 +150,7 @@ fn copy(
 /// What putting it in place does to a table that holds `live` now; none if one of the files is gone.
 pub(super) fn plan(rewritten: &Rewritten, table: &Table, live: &Live, created: &mut Vec<String>) -> Result<Option<Change>> {
     let mut positions = live.positions()?;
-    let mut change =
-        Change { added: Vec::new(), added_deletes: Vec::new(), removed: Vec::new(), operation: Operation::Replace };
-    let (mut moved, mut touched) = (RoaringTreemap::new(), false);
+    let (mut moved, mut removed) = (RoaringTreemap::new(), Vec::new());
     for input in &rewritten.inputs {
         let Some(entry) = live.data.iter().find(|entry| entry.file.file_path() == input.path) else { return Ok(None) };
         let deleted = positions.remove(&input.path).unwrap_or_default();
@@ -159,23 +158,32 @@ pub(super) fn plan(rewritten: &Rewritten, table: &Table, live: &Live, created: &
         if !input.deleted.is_subset(&deleted) {
             return Ok(None);
         }
-        touched |= !deleted.is_empty();
         let rows = entry.file.record_count();
         moved.extend((deleted - &input.deleted).iter().filter(|row| *row < rows).map(|row| input.place(row)));
-        change.removed.push(entry.clone());
+        removed.push(entry.clone());
     }
-    if let Some(output) = &rewritten.output {
-        change.added.push(output.clone());
-        if !moved.is_empty() {
-            positions.insert(output.file_path().to_owned(), moved);
+    let (mut deletes, outdated) = outdated_deletes(live, &removed)?;
+    removed.extend(outdated);
+    if let Some(output) = rewritten.output.as_ref().filter(|_| !moved.is_empty()) {
+        deletes.insert(output.file_path().to_owned(), moved);
+    }
+    let added_deletes = if deletes.is_empty() { Vec::new() } else { vec![live.kept.write(table, deletes, created)?] };
+    let added = rewritten.output.iter().cloned().collect();
+    Ok(Some(Change { added, added_deletes, removed, operation: Operation::Replace, rows: 0 }))
+}
+
+/// The delete files of which most rows are of no file that is live once `removed` is gone, and what of them still counts.
+/// Others stay as they are: it would be dear to write them again for each merge.
+fn outdated_deletes(live: &Live, removed: &[LiveFile]) -> Result<(Positions, Vec<LiveFile>)> {
+    let gone: HashSet<&str> = removed.iter().map(|entry| entry.file.file_path()).collect();
+    let data = live.data.iter().filter(|entry| !gone.contains(entry.file.file_path())).cloned().collect();
+    let rest = Live { data, deletes: Vec::new(), kept: live.kept.clone() };
+    let mut outdated = Vec::new();
+    for delete in &live.deletes {
+        let counts: u64 = rest.positions_in([delete])?.values().map(RoaringTreemap::len).sum();
+        if counts * 2 < delete.file.record_count() {
+            outdated.push(delete.clone());
         }
     }
-    // Deletes of files that are gone would stay for ever: those that are left go into one file.
-    if touched {
-        change.removed.extend(live.deletes.iter().cloned());
-        if !positions.is_empty() {
-            change.added_deletes.push(upsert::write_deletes(table, positions, created)?);
-        }
-    }
-    Ok(Some(change))
+    Ok((rest.positions_in(&outdated)?, outdated))
 }
