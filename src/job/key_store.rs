@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::checkpoint::store::remove_directory;
 use crate::error::{Error, Result};
@@ -33,6 +35,15 @@ impl KeyStore for RocksKeys {
             Ok(())
         })?;
         Ok(values)
+    }
+
+    fn count(&self, stop: &AtomicBool) -> Result<u64> {
+        let mut keys = 0;
+        self.0.scan(FAMILY, &mut |_, _| {
+            keys += 1;
+            if stop.load(Relaxed) { Err(Error::internal("stopped")) } else { Ok(()) }
+        })?;
+        Ok(keys)
     }
 
     fn set(&self, changes: &mut dyn Iterator<Item = (&[u8], Option<u64>)>) -> Result<()> {
@@ -67,6 +78,7 @@ mod tests {
             store.set(&mut [(keys[1], Some(7 << 32 | 1)), (keys[0], Some(2))].into_iter()).unwrap();
             store.set(&mut [(keys[0], None)].into_iter()).unwrap();
             assert_eq!(store.get(&keys).unwrap(), [None, Some(7 << 32 | 1)]);
+            assert_eq!(store.count(&AtomicBool::new(false)).unwrap(), 1);
         }
     }
 }

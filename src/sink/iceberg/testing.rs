@@ -236,6 +236,10 @@ impl KeyStore for Keys {
         Ok(keys.iter().map(|key| held.get(*key).copied()).collect())
     }
 
+    fn count(&self, _: &AtomicBool) -> Result<u64> {
+        Ok(self.0.lock().unwrap().len() as u64)
+    }
+
     fn set(&self, changes: &mut dyn Iterator<Item = (&[u8], Option<u64>)>) -> Result<()> {
         let mut held = self.0.lock().unwrap();
         for (key, value) in changes {

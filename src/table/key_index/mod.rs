@@ -51,6 +51,9 @@ pub trait KeyStore: Send {
     /// The values of keys, which are sorted.
     fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<u64>>>;
 
+    /// How many keys it holds; an error if it was told to stop.
+    fn count(&self, stop: &AtomicBool) -> Result<u64>;
+
     /// Sets values, or removes keys.
     fn set(&self, changes: &mut dyn Iterator<Item = (&[u8], Option<u64>)>) -> Result<()>;
 }

@@ -105,34 +105,25 @@ impl KeyIndex {
         Ok(found)
     }
 
-    /// Notes the rows of a file whose keys have no row yet, but for those that are deleted. Whether that is so.
-    pub(super) fn add_new(&mut self, path: &str, deleted: Option<&RoaringTreemap>, stop: &AtomicBool) -> Result<bool> {
-        let mut unique = true;
-        self.add_file(path, deleted, stop, |store, keys| {
-            unique &= keys.is_sorted_by(|a, b| a < b) && store.get(keys)?.iter().all(Option::is_none);
-            Ok(())
-        })?;
-        Ok(unique)
-    }
-
-    /// Notes the rows of a file but for those that are deleted. `before` is given their keys, some at a time and sorted.
-    fn add_file(
+    /// Notes the rows of a file but for those that are deleted, and says how many. `before` is given their keys, some at a time.
+    pub(super) fn add_file(
         &mut self,
         path: &str,
         deleted: Option<&RoaringTreemap>,
         stop: &AtomicBool,
-        mut before: impl FnMut(&dyn KeyStore, &[&[u8]]) -> Result<()>,
-    ) -> Result<()> {
+        mut before: impl FnMut(&[(&[u8], u32)]),
+    ) -> Result<u64> {
         let file = self.number(path);
-        let store = &*self.store;
+        let (store, mut noted) = (&*self.store, 0);
         each_key(path, &self.schema, stop, &mut |first, rows| {
             let live = |(_, row): &(&[u8], u32)| !deleted.is_some_and(|deleted| deleted.contains(u64::from(*row)));
             let mut places: Vec<(&[u8], u32)> = rows.iter().copied().zip(first..).filter(live).collect();
             places.sort_unstable();
-            let keys: Vec<&[u8]> = places.iter().map(|(key, _)| *key).collect();
-            before(store, &keys)?;
+            before(&places);
+            noted += places.len() as u64;
             store.set(&mut places.into_iter().map(|(key, row)| (key, Some(Place { file, row }.into()))))
-        })
+        })?;
+        Ok(noted)
     }
 
     /// Takes in a commit.
@@ -141,10 +132,7 @@ impl KeyIndex {
             Step::Same => {}
             Step::Changed { mut keys, data, gone } => {
                 for path in &data {
-                    self.add_file(path, None, stop, |_, rows| {
-                        rows.iter().for_each(|key| keys.remove(key));
-                        Ok(())
-                    })?;
+                    self.add_file(path, None, stop, |rows| rows.iter().for_each(|(key, _)| keys.remove(key)))?;
                 }
                 // What is left has no row any more.
                 for chunk in keys.sorted().chunks(CHUNK) {
