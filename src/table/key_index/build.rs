@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use uuid::Uuid;
 
 use super::places::{KeyIndex, Place, each_key};
-use super::{OpenKeyStore, State};
+use super::{OpenKeyStore, State, Step};
 use crate::error::Result;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::live::{Live, manifests};
@@ -16,7 +16,8 @@ use crate::table::name::TableName;
 
 impl Catalog {
     /// Builds the key index of a table if a commit had use for one: reads the key columns of all its files. Commits go on
-    /// meanwhile; if one comes that cannot be followed, the work was for nothing. Whether there is a new index.
+    /// meanwhile, and are taken in after each file, so that it does not matter how many come; if one comes that cannot be
+    /// followed, the work was for nothing. Whether there is a new index.
     ///
     /// # Errors
     /// Those of reading the table and of the store: then there is no index, and commits are as slow as before.
@@ -34,12 +35,11 @@ impl Catalog {
 
     /// Takes in what was committed while an index was built, until there is nothing more.
     fn catch_up(&self, uuid: Uuid, mut index: KeyIndex, stop: &AtomicBool) -> Result<bool> {
+        index.complete();
         loop {
             let steps = {
                 let mut tables = self.indexes.tables();
-                let Some(State::Building { snapshot, steps, .. }) = tables.get_mut(&uuid) else { return Ok(false) };
-                index.snapshot = *snapshot;
-                let steps = std::mem::take(steps);
+                let Some(steps) = index.take_steps(tables.get_mut(&uuid)) else { return Ok(false) };
                 if steps.is_empty() {
                     tables.insert(uuid, State::Ready(index));
                     return Ok(true);
@@ -68,13 +68,16 @@ impl Catalog {
             self.indexes.tables().insert(uuid, building);
             (base, snapshot)
         };
-        let mut index = KeyIndex::new(open(uuid)?, schema.clone(), snapshot);
         let live = Live::load(self.manifests(), &manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?)?;
         let positions = live.positions()?;
-        for entry in &live.data {
-            let path = entry.file.file_path();
-            if !self.indexes.is_building(uuid) {
-                return Ok(None);
+        let files = live.data.iter().map(|entry| entry.file.file_path());
+        let mut index = KeyIndex::new(open(uuid)?, schema.clone(), snapshot, files.clone());
+        for path in files {
+            let steps = index.take_steps(self.indexes.tables().get_mut(&uuid));
+            let Some(steps) = steps else { return Ok(None) };
+            steps.into_iter().try_for_each(|step| index.apply(step, stop))?;
+            if !index.knows(path) {
+                continue;
             }
             if !index.add_new(path, positions.get(path), stop)? {
                 let mut tables = self.indexes.tables();
@@ -122,5 +125,14 @@ impl Catalog {
             numbers.into_iter().for_each(|number| index.forget(number));
         }
         Ok(())
+    }
+}
+
+impl KeyIndex {
+    /// What was committed since it was last asked, where the index is still in the making.
+    fn take_steps(&mut self, state: Option<&mut State>) -> Option<Vec<Step>> {
+        let Some(State::Building { snapshot, steps, .. }) = state else { return None };
+        self.snapshot = *snapshot;
+        Some(std::mem::take(steps))
     }
 }

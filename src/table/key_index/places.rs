@@ -28,6 +28,8 @@ pub(super) struct KeyIndex {
     files: HashMap<u32, Arc<str>>,
     pub(super) numbers: HashMap<Arc<str>, u32>,
     next: u32,
+    /// While it is built: the numbers of files that commits added since are not below this one.
+    first_of_commits: Option<u32>,
     /// Files that were merged into another one, as long as keys may point at them.
     pub(super) moved: HashMap<u32, Moved>,
 }
@@ -44,6 +46,9 @@ pub(super) struct Place {
     pub(super) row: u32,
 }
 
+/// Of a key that a commit took away while files were still to be read in which it may have a row.
+const GONE: Place = Place { file: u32::MAX, row: 0 };
+
 impl From<u64> for Place {
     fn from(value: u64) -> Self {
         Self { file: (value >> 32) as u32, row: value as u32 }
@@ -57,8 +62,32 @@ impl From<Place> for u64 {
 }
 
 impl KeyIndex {
-    pub(super) fn new(store: Box<dyn KeyStore>, schema: SchemaRef, snapshot: i64) -> Self {
-        Self { store, schema, snapshot, files: HashMap::new(), numbers: HashMap::new(), next: 0, moved: HashMap::new() }
+    /// An index that is to be built, of files that [`Self::add_new`] is given one after the other. Commits may be applied in
+    /// between.
+    pub(super) fn new<'a>(
+        store: Box<dyn KeyStore>,
+        schema: SchemaRef,
+        snapshot: i64,
+        files: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let (numbers, moved) = (HashMap::new(), HashMap::new());
+        let mut index =
+            Self { store, schema, snapshot, files: HashMap::new(), numbers, next: 0, first_of_commits: None, moved };
+        for path in files {
+            index.number(path);
+        }
+        index.first_of_commits = Some(index.next);
+        index
+    }
+
+    /// All files were added.
+    pub(super) fn complete(&mut self) {
+        self.first_of_commits = None;
+    }
+
+    /// Whether a file may hold rows.
+    pub(super) fn knows(&self, path: &str) -> bool {
+        self.numbers.contains_key(path)
     }
 
     pub(super) fn number(&mut self, path: &str) -> u32 {
@@ -93,8 +122,8 @@ impl KeyIndex {
     pub(super) fn locate(&self, keys: &Keys) -> Result<Positions> {
         let mut found = Positions::new();
         for chunk in keys.sorted().chunks(CHUNK) {
-            for value in self.store.get(chunk)?.into_iter().flatten() {
-                let place = self.follow(value.into())?;
+            for place in self.store.get(chunk)?.into_iter().flatten().map(Place::from).filter(|place| *place != GONE) {
+                let place = self.follow(place)?;
                 let path = self.files.get(&place.file).ok_or_else(inconsistent)?;
                 match found.get_mut(&**path) {
                     Some(rows) => drop(rows.insert(u64::from(place.row))),
@@ -105,23 +134,30 @@ impl KeyIndex {
         Ok(found)
     }
 
-    /// Notes the rows of a file whose keys have no row yet, but for those that are deleted. Whether that is so.
+    /// Notes the rows of a file, but for those that are deleted, and those whose keys a commit has changed since. Whether no key
+    /// has two.
     pub(super) fn add_new(&mut self, path: &str, deleted: Option<&RoaringTreemap>, stop: &AtomicBool) -> Result<bool> {
-        let mut unique = true;
-        self.add_file(path, deleted, stop, |store, keys| {
-            unique &= keys.is_sorted_by(|a, b| a < b) && store.get(keys)?.iter().all(Option::is_none);
+        let (mut unique, first_of_commits) = (true, self.first_of_commits.unwrap_or(u32::MAX));
+        self.add_file(path, deleted, stop, |store, places| {
+            let keys: Vec<&[u8]> = places.iter().map(|(key, _)| *key).collect();
+            let known = store.get(&keys)?;
+            let is_of_a_commit = |value: &u64| Place::from(*value).file >= first_of_commits;
+            unique &= keys.is_sorted_by(|a, b| a < b) && known.iter().flatten().all(is_of_a_commit);
+            let mut known = known.into_iter();
+            places.retain(|_| known.next().flatten().is_none());
             Ok(())
         })?;
         Ok(unique)
     }
 
-    /// Notes the rows of a file but for those that are deleted. `before` is given their keys, some at a time and sorted.
+    /// Notes the rows of a file but for those that are deleted. `before` is given their keys, some at a time and sorted, and may
+    /// leave some out.
     fn add_file(
         &mut self,
         path: &str,
         deleted: Option<&RoaringTreemap>,
         stop: &AtomicBool,
-        mut before: impl FnMut(&dyn KeyStore, &[&[u8]]) -> Result<()>,
+        mut before: impl FnMut(&dyn KeyStore, &mut Vec<(&[u8], u32)>) -> Result<()>,
     ) -> Result<()> {
         let file = self.number(path);
         let store = &*self.store;
@@ -129,8 +165,7 @@ impl KeyIndex {
             let live = |(_, row): &(&[u8], u32)| !deleted.is_some_and(|deleted| deleted.contains(u64::from(*row)));
             let mut places: Vec<(&[u8], u32)> = rows.iter().copied().zip(first..).filter(live).collect();
             places.sort_unstable();
-            let keys: Vec<&[u8]> = places.iter().map(|(key, _)| *key).collect();
-            before(store, &keys)?;
+            before(store, &mut places)?;
             store.set(&mut places.into_iter().map(|(key, row)| (key, Some(Place { file, row }.into()))))
         })
     }
@@ -141,14 +176,15 @@ impl KeyIndex {
             Step::Same => {}
             Step::Changed { mut keys, data, gone } => {
                 for path in &data {
-                    self.add_file(path, None, stop, |_, rows| {
-                        rows.iter().for_each(|key| keys.remove(key));
+                    self.add_file(path, None, stop, |_, places| {
+                        places.iter().for_each(|(key, _)| keys.remove(key));
                         Ok(())
                     })?;
                 }
-                // What is left has no row any more.
+                // What is left has no row any more. One in a file that is still to be read is none.
+                let none = self.first_of_commits.map(|_| GONE.into());
                 for chunk in keys.sorted().chunks(CHUNK) {
-                    self.store.set(&mut chunk.iter().map(|key| (*key, None)))?;
+                    self.store.set(&mut chunk.iter().map(|key| (*key, none)))?;
                 }
                 let gone: Vec<u32> = gone.iter().filter_map(|path| self.numbers.get(path.as_str()).copied()).collect();
                 gone.into_iter().for_each(|number| self.forget(number));
