@@ -186,6 +186,12 @@ impl Error {
         self
     }
 
+    /// Whether a file was to be used that is not there.
+    pub fn is_of_absent_file(&self) -> bool {
+        let source = self.0.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        source.is_some_and(|source| source.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// What the user does next.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

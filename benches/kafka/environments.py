@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from measure import last_lines
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "kafka"))
 
-HERE = Path(__file__).resolve().parent
+import fetched  # noqa: E402
+
+HERE = ROOT / "benches" / "kafka"
 REQUIREMENTS = {
     "flink": ["apache-flink==2.3.0"],
     "pathway": ["pathway==0.33.0"],
@@ -28,10 +31,12 @@ class UnavailableError(Exception):
     """A peer cannot be had on this machine; says why."""
 
 
+_do = functools.partial(fetched.do, failure=UnavailableError)
+
+
 def cache() -> Path:
     """Where things are kept between runs."""
-    home = os.environ.get("KAPPA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kappa"
-    return Path(home).resolve() / "bench-kafka"
+    return fetched.cache() / "bench-kafka"
 
 
 def say(text: str) -> None:
@@ -102,17 +107,6 @@ def locked() -> Iterator[None]:
     with (cache() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _do(words: list[str]) -> None:
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise UnavailableError(f"{words[0]}: {error}") from error
-    if done.returncode != 0:
-        output = done.stderr or done.stdout
-        errors = [line for line in output.splitlines() if line.startswith(("ERROR", "[ERROR]"))]  # of pip, of Maven
-        raise UnavailableError(f"{Path(words[0]).name} failed: {errors[-1] if errors else last_lines(output)}")
 
 
 def _key(*parts: str) -> str:

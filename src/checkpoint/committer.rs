@@ -16,6 +16,7 @@ use crate::protocol::delivery::{self, Marker};
 use crate::protocol::failpoint;
 use crate::sink::kafka::{Staged, TopicDelivery};
 use crate::table::commit::marker_summary;
+use crate::table::marker::OWNER;
 use crate::table::{Catalog, CommitKind, CommitOutcome, Fence, TableCommit, TableName};
 use crate::time::instant;
 
@@ -157,7 +158,7 @@ impl Committer {
         let manifest = &sealed.manifest;
         let mut summary = marker_summary(&manifest.version, &manifest.timeline, manifest.checkpoint.0, &sealed.hash);
         summary.insert("kappa.job".into(), manifest.job.clone());
-        summary.insert("kappa.owner".into(), manifest.owner.to_string());
+        summary.insert(OWNER.into(), manifest.owner.to_string());
         summary.insert("kappa.offsets".into(), json!(manifest.positions()).to_string());
         summary.insert("kappa.closed".into(), manifest.closed_ms.map(crate::time::format_utc).unwrap_or_default());
         summary.insert("kappa.account".into(), account(manifest, output).to_string());

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::committer::News;
 use crate::error::{Error, Result};
 use crate::table::maintenance::Reach;
-use crate::table::{Catalog, Fence, SnapshotRef, TableName};
+use crate::table::{Catalog, Fence, Forgotten, TableName};
 
 /// Merges of one table before others get their turn.
 const MERGES: usize = 4;
@@ -28,7 +28,7 @@ pub struct Committed {
     /// The checkpoint.
     pub checkpoint: u64,
     /// Snapshots that the table forgot with it.
-    pub forgotten: Vec<SnapshotRef>,
+    pub forgotten: Vec<Forgotten>,
 }
 
 /// Keeps tables of one version small.
@@ -45,7 +45,7 @@ pub struct Maintenance {
 struct Care {
     uuid: Uuid,
     checkpoint: u64,
-    forgotten: Vec<SnapshotRef>,
+    forgotten: Vec<Forgotten>,
     reach: Reach,
     /// Whether what earlier processes left was looked for.
     swept: bool,

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::message::{Epoch, Offset, Partition};
 use crate::plan::logical::JobPlan;
 use crate::plan::time_zones::ZoneTables;
+use crate::protocol::chain::Link;
 use crate::protocol::checkpoint::{StagedContent, StagedFile};
 pub use crate::protocol::event_time::SourceCounts;
 use crate::protocol::event_time::{PartitionFrontier, PartitionTime, TimeBounds};
@@ -107,12 +108,20 @@ pub struct Holder {
     pub process: String,
     /// When it claimed the version, milliseconds since 1970 UTC.
     pub since_ms: i64,
+    /// What tells it from a later process of the same number, where the system says that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub birth: Option<String>,
 }
 
 impl Holder {
     /// This process, from now on.
     pub fn this(now_ms: i64) -> Self {
-        Self { process: crate::process::describe(), since_ms: now_ms }
+        Self { process: crate::process::describe(), since_ms: now_ms, birth: crate::process::birth() }
+    }
+
+    /// Whether it is known that there is no such process any more.
+    pub fn is_gone(&self) -> bool {
+        self.birth.as_deref().is_some_and(|birth| crate::process::is_gone(&self.process, birth))
     }
 }
 
@@ -286,6 +295,15 @@ pub struct Sealed {
     pub manifest: Manifest,
     /// SHA-256 of its body, in hex.
     pub hash: String,
+}
+
+impl Sealed {
+    /// Its place in the version's chain.
+    pub fn link(&self) -> Link {
+        let Manifest { checkpoint, owner, claim, previous, .. } = &self.manifest;
+        let (hash, previous) = (self.hash.clone(), previous.clone());
+        Link { checkpoint: checkpoint.0, owner: *owner, claim: *claim, hash, previous }
+    }
 }
 
 impl Manifest {

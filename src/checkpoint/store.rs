@@ -24,6 +24,8 @@ use crate::protocol::failpoint;
 use crate::state::StateStore;
 use crate::time::{new_uuid, now_ms};
 
+const STOP: &str = "stop it first; if it hangs (stopped, not dead), --take-over goes ahead without it";
+
 /// The directory of one version.
 #[derive(Clone, Debug)]
 pub struct VersionDir {
@@ -114,18 +116,27 @@ impl VersionDir {
     fn take_lock(&self, take_over: bool) -> Result<VersionLock> {
         let lock = VersionLock { path: self.root.join("lock"), held: OnceLock::new() };
         match lock.try_take()? {
-            Err(holder) if !take_over => Err(self.locked(holder)),
+            Err(holder) if !take_over => Err(self.locked(&holder)),
             _ => Ok(lock),
         }
     }
 
-    /// Of two processes that are there, the one that took over from the other is named: it runs the version.
-    fn locked(&self, holder: String) -> Error {
+    /// Of two processes that are there, the one that took over from the other is named: it runs the version. If that is gone,
+    /// the other may still be there, or what either of them has started.
+    fn locked(&self, holder: &str) -> Error {
         let newest = self.newest().ok().flatten().and_then(|newest| newest.manifest.holder);
-        let runs = newest.map_or(holder, |owner| owner.to_string());
-        Error::conflict("locked", format!("another process runs this version: {runs}"))
-            .with("lock", self.root.join("lock").display())
-            .hint("stop it first; if it hangs (stopped, not dead), --take-over goes ahead without it")
+        let (message, hint) = match newest {
+            Some(owner) if !owner.is_gone() => (format!("another process runs this version: {owner}"), STOP),
+            Some(owner) if holder.starts_with(&format!("{}, ", owner.process)) => {
+                let message = format!("{owner} is gone, but a process that it has started holds this version");
+                (message, "find it with fuser or lsof and end it; or --take-over goes ahead without it")
+            }
+            Some(owner) => {
+                (format!("another process holds this version: {holder}; {owner}, which took over from it, is gone"), STOP)
+            }
+            None => (format!("another process runs this version: {holder}"), STOP),
+        };
+        Error::conflict("locked", message).with("lock", self.root.join("lock").display()).hint(hint)
     }
 
     fn manifest_path(&self, checkpoint: Epoch) -> PathBuf {
@@ -363,6 +374,37 @@ mod tests {
         };
         assert_eq!(left("state"), ["10-4", "11-4.tmp", "7-2"]);
         assert_eq!((left("manifests"), left("work")), (vec!["11.4.tmp".to_owned()], vec!["3".to_owned(), "4".to_owned()]));
+    }
+
+    /// The lock may be held by one that hangs while the one that took over from it has died since.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn whoever_holds_the_version_is_named_and_not_a_process_that_is_gone() {
+        let golden = include_bytes!("../../tests/golden/manifest-format-1.manifest");
+        let Sealed { manifest, .. } = Manifest::decode(golden).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let dir = VersionDir::new(root.path(), "v");
+        dir.create().unwrap();
+        let lock = dir.lock(false).unwrap();
+        let refusal = || dir.lock(false).unwrap_err();
+        let us = Holder::this(now_ms());
+        assert!(refusal().message().contains(&format!("runs this version: {}, since", us.process)), "{}", refusal());
+        let mut number = manifest.checkpoint;
+        let mut claim = |holder: Holder| {
+            number = number.next();
+            dir.publish(&Manifest { checkpoint: number, holder: Some(holder), ..manifest.clone() }).unwrap();
+        };
+        claim(us.clone());
+        assert!(refusal().message().contains("runs this version"), "{}", refusal());
+        let gone = us.birth.clone().map(|birth| birth + "0");
+        claim(Holder { process: "process 7 on host x".into(), birth: gone.clone(), ..us.clone() });
+        let said = refusal().message().to_owned();
+        assert!(said.contains(&format!("holds this version: {}", us.process)), "{said}");
+        assert!(said.contains("process 7 on host x, since") && said.ends_with("which took over from it, is gone"), "{said}");
+        claim(Holder { birth: gone, ..us });
+        assert!(refusal().message().contains("is gone, but a process that it has started"), "{}", refusal());
+        drop(lock);
+        dir.lock(false).unwrap();
     }
 
     /// Two that took themselves for the owner: whose successor goes on from what was published last keeps it, and what comes

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::plan::logical::{BadRecordPolicy, LatePolicy};
 use crate::plan::lower::PipelineSpec;
+use crate::protocol::chain::{Link, is_whole};
 use crate::protocol::failpoint;
 use crate::protocol::version::{OutputFact, called};
 use crate::sink::dead_letter;
@@ -75,6 +76,27 @@ impl Prepared {
     fn newest_of_table(&self, name: &TableName) -> Result<Option<(String, u64)>> {
         let newest = self.catalog.load(name)?.and_then(|table| Marker::newest(table.metadata()));
         Ok(newest.map(|(marker, _)| (marker.version, marker.checkpoint)))
+    }
+
+    /// Whether the outputs have all that came before `first`, where manifests lie that `first` and those after it did not go on
+    /// from. Topics cannot tell: a checkpoint without records for them leaves nothing there.
+    ///
+    /// Errors: `Corruption` if they lack it, or nobody knows.
+    pub(super) fn check_whole(&self, first: &Link, dir: &VersionDir, committer: &Committer) -> Result<()> {
+        let mut whole = None;
+        for target in &committer.targets {
+            let CommitTarget::Table(target) = target else { continue };
+            let table = self.catalog.load(&target.table)?.filter(|table| table.uuid() == target.uuid);
+            let delivered = table.and_then(|table| table.delivered()).unwrap_or((0, 1));
+            whole = Some(whole.unwrap_or(true) && is_whole(first, delivered));
+        }
+        if whole == Some(true) {
+            return Ok(());
+        }
+        let message = format!("manifest {} is missing, and may not be delivered", first.checkpoint - 1);
+        Err(Error::corruption("manifest_missing", message)
+            .with("directory", dir.root().join("manifests").display())
+            .hint("put back what was taken out of this directory; or --replace, or reprocess into a new table or topic"))
     }
 
     /// Whether the outputs hold nothing that is newer than the newest manifest: one from a copy of the checkpoints would make

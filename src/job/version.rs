@@ -21,6 +21,7 @@ use crate::operator::accumulator;
 use crate::plan::logical::JobPlan;
 use crate::plan::lower::{AggregateSpec, PipelineSpec, SourceSpec};
 use crate::plan::time_zones::ZoneTables;
+use crate::protocol::chain::{Place, places};
 use crate::protocol::failpoint;
 use crate::protocol::version::{Request, StoredVersion, VersionDecision, called, common_version, decide_version};
 use crate::runtime::pipeline::families_of;
@@ -255,7 +256,7 @@ impl Prepared {
         let outputs = self.make_outputs(&last, None, options.force)?;
         failpoint::hit("K21");
         let mut committer = self.committer(&dir, &last.manifest, &outputs)?;
-        let kept = deliver(&dir, &mut committer)?;
+        let kept = self.deliver(&dir, &mut committer)?;
         failpoint::hit("K21");
         dir.remove_orphans(&kept, last.manifest.owner)?;
         failpoint::hit("K21");
@@ -293,27 +294,33 @@ impl Prepared {
         let hash = dir.publish(&claim)?;
         Ok(Sealed { manifest: claim, hash })
     }
-}
-
-/// Delivers every durable manifest that the tables and topics may not have, in order. What they have is left alone.
-fn deliver(dir: &VersionDir, committer: &mut Committer) -> Result<Kept> {
-    let (mut kept, began) = (Kept::default(), instant());
-    for number in dir.list()? {
-        let sealed = dir.read(number)?;
-        if sealed.manifest.owner > committer.owner {
-            return Err(taken_over(&sealed.manifest));
+    /// Delivers every durable manifest that the tables and topics may not have, in order. What they have is left alone, and what
+    /// is not of the chain. That goes with the rest once all is delivered.
+    fn deliver(&self, dir: &VersionDir, committer: &mut Committer) -> Result<Kept> {
+        let (mut kept, began) = (Kept::default(), instant());
+        let manifests = dir.list()?.into_iter().map(|number| dir.read(number)).collect::<Result<Vec<_>>>()?;
+        let links: Vec<_> = manifests.iter().map(Sealed::link).collect();
+        let (places, first) = places(&links);
+        if let Some(first) = first.filter(|_| places.contains(&Place::Unclear)) {
+            self.check_whole(first, dir, committer)?;
         }
-        kept.add(number, sealed.manifest.state.clone());
-        let released = if sealed.manifest.claim || number == Epoch(0) {
-            Vec::new()
-        } else {
-            failpoint::hit("K21");
-            committer.recover(&sealed, began)?.released
-        };
-        kept.confirm(number, released);
+        for (sealed, place) in manifests.iter().zip(places) {
+            let manifest = &sealed.manifest;
+            if manifest.owner > committer.owner {
+                return Err(taken_over(manifest));
+            }
+            kept.add(manifest.checkpoint, manifest.state.clone());
+            let released = if place != Place::Chain || manifest.claim || manifest.checkpoint == Epoch(0) {
+                Vec::new()
+            } else {
+                failpoint::hit("K21");
+                committer.recover(sealed, began)?.released
+            };
+            kept.confirm(manifest.checkpoint, released);
+        }
+        kept.collect(dir)?;
+        Ok(kept)
     }
-    kept.collect(dir)?;
-    Ok(kept)
 }
 
 /// Another key would part a topic's records of one key: it is for a new topic.

@@ -19,6 +19,46 @@ pub struct Room {
     pub waiting: usize,
 }
 
+/// What an owner of state holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes of memory, about.
+    pub memory: usize,
+    /// Entries that the next flush writes, containers apart.
+    pub dirty: usize,
+    /// Groups that changed in this epoch.
+    pub changed: usize,
+    /// Of the memory: bytes in containers.
+    pub containers: usize,
+    /// Containers that changed since they were written.
+    pub dirty_containers: usize,
+    /// Of the memory: bytes in filters of what was seen.
+    pub seen: usize,
+}
+
+impl Held {
+    /// Both.
+    pub fn plus(self, other: Self) -> Self {
+        self.each(other, usize::saturating_add)
+    }
+
+    /// Without another part.
+    pub fn less(self, other: Self) -> Self {
+        self.each(other, usize::saturating_sub)
+    }
+
+    fn each(self, other: Self, of: fn(usize, usize) -> usize) -> Self {
+        Self {
+            memory: of(self.memory, other.memory),
+            dirty: of(self.dirty, other.dirty),
+            changed: of(self.changed, other.changed),
+            containers: of(self.containers, other.containers),
+            dirty_containers: of(self.dirty_containers, other.dirty_containers),
+            seen: of(self.seen, other.seen),
+        }
+    }
+}
+
 /// What has come and was not worked on yet.
 pub struct Waiting<B> {
     blocks: Vec<B>,

@@ -17,8 +17,8 @@ use crate::state::{Changes, Namespace, StateStore, begin_state_key};
 
 /// The first byte of every state value: how the rest is encoded.
 const VALUE_ENCODING: u8 = 1;
-/// So few groups are kept over an eviction whatever share of the cache they are.
-const FEW: usize = 4096;
+/// Copying so few groups costs nothing.
+pub const FEW: usize = 4096;
 
 /// The groups that one worker owns.
 pub struct GroupOwner {
@@ -364,7 +364,7 @@ impl GroupOwner {
 
     /// Whether an eviction would free much: groups that changed in this epoch stay, and copying them is not free.
     pub fn is_evictable(&self) -> bool {
-        self.changed.len() < FEW || self.index.len() > 2 * self.changed.len()
+        self.index.len() > 2 * self.changed.len()
     }
 
     /// Empties the cache but for the groups that changed in this epoch, which stay in their order: before images lie

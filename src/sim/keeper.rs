@@ -60,6 +60,15 @@ impl Keeper {
         self.thawed.notify_all();
     }
 
+    /// Lets the threads go on, up to the next act of a kind: there the life ends.
+    pub fn thaw_until(&self, kind: Kind) {
+        let mut state = self.state();
+        let next = state.counts.get(&kind).copied().unwrap_or_default() + 1;
+        state.faults = vec![Fault { spot: Spot::Act(kind, next), what: What::Die }];
+        (state.frozen, state.was_frozen) = (false, true);
+        self.thawed.notify_all();
+    }
+
     /// The faults that were met, in order.
     pub fn met(&self) -> Vec<Fault> {
         self.state().met.clone()

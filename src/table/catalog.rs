@@ -17,14 +17,14 @@ use super::io::Io;
 use super::key_index::{IndexPolicy, KeyIndexes};
 use super::maintenance::Policy;
 use super::manifests::ManifestReader;
-use super::marker::Marker;
+use super::marker::{Marker, OWNER};
 use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
 use super::snapshot::ROWS;
 use super::sql::{Database, OwnerRow, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::durable;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::schema::Schema;
 use crate::protocol::door::{Act, Door};
 use crate::time;
@@ -65,6 +65,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// How often a catalog is asked where a table is, if what it names is gone each time.
+const LOOKS: usize = 5;
 
 /// What a new table says of its metadata files: that they are packed, and that other writers too remove old ones, as kappa does.
 const METADATA_PROPERTIES: [(&str, &str); 3] = [
@@ -179,16 +182,32 @@ impl Catalog {
 
     /// The table of that name as it is now, or none.
     pub fn load(&self, name: &TableName) -> Result<Option<Table>> {
-        let location = self.door.pass(Act::Find, || self.io.run(self.database.location(name)))?;
-        let Some(location) = location else { return Ok(None) };
-        let seen = self.seen.lock().ok().and_then(|seen| seen.get(name).cloned());
-        if let Some(table) = seen.filter(|table| table.metadata_location == location) {
-            return Ok(Some(table));
+        let mut gone: Option<(String, Error)> = None;
+        for _ in 0..LOOKS {
+            let location = self.door.pass(Act::Find, || self.io.run(self.database.location(name)))?;
+            let Some(location) = location else { return Ok(None) };
+            let seen = self.seen.lock().ok().and_then(|seen| seen.get(name).cloned());
+            if let Some(table) = seen.filter(|table| table.metadata_location == location) {
+                return Ok(Some(table));
+            }
+            match (metadata::read(&location, name), gone) {
+                (Ok((metadata, refs)), _) => {
+                    let table = Table::new(name.clone(), metadata, location, refs);
+                    self.remember(&table);
+                    return Ok(Some(table));
+                }
+                // The catalog knows of no other: this one is lost.
+                (Err(error), Some((before, _))) if before == location => return Err(error),
+                // Whoever moved the table meanwhile may have removed the file.
+                (Err(error), _) if error.is_of_absent_file() => gone = Some((location, error)),
+                (Err(error), _) => return Err(error),
+            }
         }
-        let (metadata, refs) = metadata::read(&location, name)?;
-        let table = Table::new(name.clone(), metadata, location, refs);
-        self.remember(&table);
-        Ok(Some(table))
+        let message = format!("the metadata of table {name} is removed faster than it can be read");
+        let error = Error::new(ErrorKind::Unavailable, "table_moves", message).hint(
+            "another tool removes metadata files that are new: let it keep the newest (write.metadata.previous-versions-max)",
+        );
+        Err(gone.into_iter().fold(error, |error, (location, cause)| error.with("newest", location).source(cause)))
     }
 
     /// The table of that name, which must exist.
@@ -269,14 +288,11 @@ impl Catalog {
         self.ahead.fetch_add(time.as_millis() as i64, std::sync::atomic::Ordering::SeqCst);
     }
 
-    /// Sets a table back to an earlier snapshot, as other tools do.
+    /// Changes what a table's metadata says, as other tools do.
     #[cfg(test)]
-    pub(crate) fn set_back(&self, name: &TableName, snapshot_id: i64) {
-        use iceberg::spec::{SnapshotReference, SnapshotRetention};
+    pub(crate) fn alter(&self, name: &TableName, change: impl FnOnce(TableMetadataBuilder) -> TableMetadataBuilder) {
         let base = self.require(name).unwrap();
-        let retention = SnapshotRetention::branch(None, None, None);
-        let builder = base.metadata().clone().into_builder(Some(base.metadata_location.clone()));
-        let builder = builder.set_ref("main", SnapshotReference::new(snapshot_id, retention)).unwrap();
+        let builder = change(base.metadata().clone().into_builder(Some(base.metadata_location.clone())));
         let to = format!("{}/metadata/99999-{}.metadata.json", base.location(), time::new_uuid());
         base.next(builder.build().unwrap().metadata, to.clone()).write_metadata().unwrap();
         let swap = Swap { name: name.clone(), from: base.metadata_location, to };
@@ -475,5 +491,12 @@ impl Table {
     /// The newest checkpoint that the table holds, and its snapshot.
     pub fn marker(&self) -> Option<(Marker, i64)> {
         Marker::newest(&self.metadata)
+    }
+
+    /// The newest checkpoint that the table holds, and the owner that published it.
+    pub fn delivered(&self) -> Option<(u64, u64)> {
+        let (marker, snapshot) = self.marker()?;
+        let summary = &self.metadata.snapshot_by_id(snapshot)?.summary().additional_properties;
+        Some((marker.checkpoint, summary.get(OWNER)?.parse().ok()?))
     }
 }

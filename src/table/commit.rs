@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use iceberg::spec::{DataFile, SnapshotRef};
+use iceberg::spec::DataFile;
 use uuid::Uuid;
 
 use super::catalog::{Catalog, Table, sql_integer};
 use super::datafile;
+use super::expiry::Forgotten;
 use super::files;
 use super::key_index::Step;
 use super::live::{Live, manifests};
@@ -85,7 +86,7 @@ pub enum CommitOutcome {
         /// Staged files that no snapshot names: they may be deleted once the checkpoint is recorded as confirmed.
         released: Vec<String>,
         /// Snapshots that the table has forgotten with this commit.
-        forgotten: Vec<SnapshotRef>,
+        forgotten: Vec<Forgotten>,
     },
     /// An earlier call had.
     AlreadyCommitted {

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use iceberg::spec::SnapshotRef;
+use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Table;
@@ -28,6 +28,30 @@ impl Default for Retention {
     fn default() -> Self {
         Self { all: Duration::from_secs(3600), hourly: Duration::from_secs(7 * 24 * 3600), at_least: 16 }
     }
+}
+
+/// A snapshot that a table has forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    pub(super) snapshot: SnapshotRef,
+    /// The files of statistics that other tools have made of it.
+    pub(super) statistics: Vec<String>,
+}
+
+impl Forgotten {
+    /// A snapshot of a table, with all that goes with it.
+    pub(super) fn of(metadata: &TableMetadata, id: i64) -> Option<Self> {
+        let snapshot = metadata.snapshot_by_id(id)?.clone();
+        let statistics = statistics(metadata).filter(|(of, _)| *of == id).map(|(_, path)| path.to_owned());
+        Some(Self { snapshot, statistics: statistics.collect() })
+    }
+}
+
+/// The files of statistics that a table names, each with its snapshot.
+pub(super) fn statistics(metadata: &TableMetadata) -> impl Iterator<Item = (i64, &str)> {
+    let of_columns = metadata.statistics_iter().map(|file| (file.snapshot_id, file.statistics_path.as_str()));
+    let of_partitions = metadata.partition_statistics_iter().map(|file| (file.snapshot_id, file.statistics_path.as_str()));
+    of_columns.chain(of_partitions)
 }
 
 const HOUR_MS: i64 = 3_600_000;
@@ -54,7 +78,8 @@ fn choose(snapshots: &[(i64, i64)], named: &HashSet<i64>, retention: &Retention,
     let to_come = snapshots.iter().rev().take_while(|(time, _)| *time > now).count();
     let newest = snapshots.len() - to_come.min(MOST_TO_COME);
     let age = |time: i64| now.saturating_sub(time);
-    let (all, hourly) = (retention.all.as_millis() as i64, retention.hourly.as_millis() as i64);
+    // Longer than there is time is for ever.
+    let [all, hourly] = [retention.all, retention.hourly].map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
     let mut gone = Vec::new();
     for (index, (time, id)) in snapshots.iter().enumerate() {
         let next = snapshots.get(index + 1).map(|(time, _)| *time);
@@ -98,6 +123,15 @@ mod tests {
         let all: Vec<_> = burst.into_iter().chain([after, (now, 21)]).collect();
         let gone = choose(&all, &HashSet::new(), &retention, now);
         assert!(gone.contains(&3) && !gone.contains(&19), "{gone:?}");
+    }
+
+    #[test]
+    fn what_stays_for_ever_does() {
+        let snapshots: Vec<(i64, i64)> = (0..9).map(|hour| (hour * HOUR_MS, hour)).collect();
+        let ever = Retention { all: Duration::MAX, ..Retention::default() };
+        assert!(choose(&snapshots, &HashSet::new(), &ever, 10_000 * HOUR_MS).is_empty());
+        let hourly = Retention { hourly: Duration::MAX, ..Retention::default() };
+        assert!(choose(&snapshots, &HashSet::new(), &hourly, 10_000 * HOUR_MS).is_empty());
     }
 
     #[test]

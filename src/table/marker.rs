@@ -14,6 +14,8 @@ pub const TIMELINE: &str = "kappa.timeline";
 pub const CHECKPOINT: &str = "kappa.checkpoint";
 /// The hash of its manifest.
 pub const MANIFEST: &str = "kappa.manifest";
+/// Who published that. Not of the marker, beside it.
+pub const OWNER: &str = "kappa.owner";
 
 /// Who committed what: stands in the summary of each snapshot that kappa makes, and as a hint in the table properties.
 #[derive(Clone, Debug, PartialEq, Eq)]

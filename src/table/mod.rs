@@ -31,7 +31,7 @@ mod snapshot;
 mod sql;
 mod upsert;
 
-pub use iceberg::spec::SnapshotRef;
+pub use expiry::Forgotten;
 
 pub use catalog::{Catalog, CreateTable, Settings, Table};
 pub use commit::{CommitKind, CommitOutcome, Fence, TableCommit};

@@ -6,12 +6,11 @@ use iceberg::MetadataLocation;
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, DataFile, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
-    ManifestWriter, ManifestWriterBuilder, Operation, Snapshot, SnapshotRef, SnapshotSummaryCollector, Summary,
-    UNASSIGNED_SEQUENCE_NUMBER,
+    ManifestWriter, ManifestWriterBuilder, Operation, Snapshot, SnapshotSummaryCollector, Summary, UNASSIGNED_SEQUENCE_NUMBER,
 };
 
 use super::catalog::{Settings, Table};
-use super::expiry::expired;
+use super::expiry::{Forgotten, expired};
 use super::live::{Live, LiveFile};
 use super::manifests::ManifestReader;
 use super::{files, iceberg_error, metadata};
@@ -57,7 +56,7 @@ pub(super) struct Built {
     pub(super) table: Table,
     pub(super) snapshot_id: i64,
     /// Snapshots that it forgets.
-    pub(super) forgotten: Vec<SnapshotRef>,
+    pub(super) forgotten: Vec<Forgotten>,
     /// Metadata files that fell out of the log.
     pub(super) expired_metadata: Vec<String>,
 }
@@ -115,8 +114,10 @@ pub(super) fn build(
     let builder = metadata.clone().into_builder(Some(base.metadata_location().to_owned()));
     let builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(failed)?;
     let expired = if base.may_be_cleaned() { expired(base, &settings.retention, notes.now) } else { vec![] };
-    let forgotten = expired.iter().filter_map(|id| metadata.snapshot_by_id(*id).cloned()).collect();
-    let builder = builder.remove_snapshots(&expired);
+    let forgotten = expired.iter().filter_map(|id| Forgotten::of(metadata, *id)).collect();
+    let builder = expired.iter().fold(builder.remove_snapshots(&expired), |builder, id| {
+        builder.remove_statistics(*id).remove_partition_statistics(*id)
+    });
     let built = builder.set_properties(notes.properties).and_then(|builder| builder.build()).map_err(failed)?;
     let location = next_location(base, &built.metadata)?;
     created.push(location.clone());

@@ -235,7 +235,17 @@ async fn prepare(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnectio
 }
 
 fn is_locked(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.message().contains("locked"))
+    let code = error.as_database_error().and_then(|error| error.code()?.parse().ok());
+    code.is_some_and(is_lock)
+}
+
+/// Whether another connection's lock is what a result code of SQLite tells of. The upper bits of one are details.
+fn is_lock(code: i32) -> bool {
+    const BUSY: i32 = 5;
+    const LOCKED: i32 = 6;
+    // Another process begins to use the log of a database in WAL mode, or recovers it.
+    const PROTOCOL: i32 = 15;
+    matches!(code & 0xff, BUSY | LOCKED | PROTOCOL)
 }
 
 /// Another writer's lock passes; all else is of the disk, where SQLite is, or of the database.
@@ -255,4 +265,41 @@ fn database_error(path: &Path, action: &str, error: sqlx::Error) -> Error {
         Error::disk("catalog", message)
     };
     made.source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_a_lock_by_its_code_whatever_the_words() {
+        const BUSY_SNAPSHOT: i32 = 5 | 2 << 8;
+        const LOCKED_VTAB: i32 = 6 | 2 << 8;
+        const IOERR_LOCK: i32 = 10 | 15 << 8;
+        assert_eq!([5, BUSY_SNAPSHOT, 6, LOCKED_VTAB, 15].map(is_lock), [true; 5]);
+        assert_eq!([1, 8, 10, IOERR_LOCK, 11, 13, 19].map(is_lock), [false; 7]);
+
+        let (io, directory) = (Io::new().unwrap(), tempfile::tempdir().unwrap());
+        let options = SqliteConnectOptions::new().filename(directory.path().join("c.db")).create_if_missing(true);
+        let (mut one, mut two) = io.run(async {
+            let options = options.busy_timeout(Duration::ZERO);
+            (options.connect().await.unwrap(), options.connect().await.unwrap())
+        });
+        let refused = |connection: &mut SqliteConnection, statement: &str| {
+            let error = io.run(sqlx::query(statement).execute(connection)).unwrap_err();
+            database_error(Path::new("c.db"), "commit", error)
+        };
+        let statements = [
+            "CREATE TABLE locked (a INTEGER)",
+            "CREATE TRIGGER t BEFORE INSERT ON locked BEGIN SELECT RAISE(ABORT, 'the row is locked'); END",
+            "BEGIN EXCLUSIVE",
+        ];
+        for statement in statements {
+            io.run(sqlx::query(statement).execute(&mut one)).unwrap();
+        }
+        let of_another = refused(&mut two, "BEGIN IMMEDIATE");
+        let of_a_trigger = refused(&mut one, "INSERT INTO locked VALUES (1)");
+        assert!(of_a_trigger.to_string().contains("locked"), "{of_a_trigger}");
+        assert_eq!((of_another.is_retryable(), of_a_trigger.is_retryable()), (true, false));
+    }
 }

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import fetched
+
 HERE = Path(__file__).resolve().parent
 OLDEST_JAVA = 17
 
@@ -49,8 +51,7 @@ def archive(name: str) -> Path:
     """Where the classes that the program `name` loads are kept in the form that Java maps into memory (class data sharing):
     a broker starts in half the time. Bound to the jars and to the Java that wrote it."""
     key = hashlib.sha256(f"{class_path()}\n{_java_version(java())}".encode()).hexdigest()[:12]
-    cache = os.environ.get("KAPPA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kappa"
-    return Path(cache) / "kafka" / f"{name}-{key}.jsa"
+    return fetched.cache() / "kafka" / f"{name}-{key}.jsa"
 
 
 @functools.cache

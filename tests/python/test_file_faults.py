@@ -239,6 +239,76 @@ def content(table: StaticTable) -> list[tuple[Any, ...]]:
     return sorted(tuple(row.values()) for row in table.scan().to_arrow().to_pylist())
 
 
+# -- a table below 8 MB, which each commit rewrites
+
+
+@pytest.fixture
+def rewriting(job: Path) -> Path:
+    """The same job, with tables as they are by default."""
+    script = SCRIPT.replace('"rewrite_below": 0, ', "")
+    assert script != SCRIPT
+    job.write_text(script)
+    return job
+
+
+def staged(done: list[Operation]) -> set[str]:
+    """The names of files that manifests list, from the record of a run."""
+    manifests = b"".join(op.data for op in done if op.op == "write" and fnmatch(op.path, "checkpoints/*/manifests/*.tmp"))
+    return set(re.findall(r"[0-9a-f-]{36}\.parquet", manifests.decode()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("op", "error", "how"), [("write", "ENOSPC", "short"), ("create", "EIO", "here"), ("sync", "EIO", "once")]
+)
+def test_a_rewritten_file_that_fails(
+    place: Path, begun: Path, rewriting: Path, tmp_path: Path, op: str, error: str, how: str
+) -> None:
+    """The rows of the whole table are written again when they are committed: the checkpoint is durable then, and is delivered by
+    the next process."""
+    pattern, words = f"{DATA}/*[0-9a-f].parquet", ("--max-bytes-per-second", "100kB")
+    assert attempt(rewriting, *words, env=faulty(place, record=tmp_path / "good")).returncode == 0
+    done = operations(tmp_path / "good")
+    hits = [Path(hit.path).name for hit in done if hit.op == op and fnmatch(hit.path, pattern)]
+    # The first of each file; another run has them at about the same places.
+    rewritten = [hits.index(name) + 1 for name in dict.fromkeys(hits) if name not in staged(done)]
+    assert rewritten, "commits rewrite the table"
+    waited = 0
+    for number, nth in enumerate(rewritten[:3]):
+        apart, record = tmp_path / str(number) / ".kappa", tmp_path / f"record-{number}"
+        shutil.copytree(begun, apart)
+        with kappa.testing.temporary(apart):
+            failed = attempt(rewriting, *words, env=faulty(apart, rule(op, pattern, nth, error, how), record=record))
+            if not struck(record):
+                continue
+            assert failed.returncode == 5, failed.stderr
+            assert str(apart) in failed.stderr
+            now = found(apart, "t.x")
+            snapshot = now.current_snapshot() if now else None
+            waited += newest(apart) > (int(snapshot.summary["kappa.checkpoint"] or 0) if snapshot else 0)
+            assert attempt(rewriting).returncode in (0, 3)
+            assert table("t.x") == WANTED
+    assert waited, "a checkpoint was durable, and not in the table"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forgotten", ["", f"{DATA}/*[0-9a-f].parquet"])
+def test_a_power_cut_under_a_rewritten_table(place: Path, begun: Path, rewriting: Path, tmp_path: Path, forgotten: str) -> None:
+    record = tmp_path / "record"
+    words = ("--max-bytes-per-second", "100kB")
+    assert attempt(rewriting, *words, env=faulty(place, record=record)).returncode == 0
+    done = operations(record)
+    if not forgotten:
+        return table_is_right(begun, place, done, count=20)
+    # Of those alone that a commit has written.
+    names = staged(done)
+    left = [op for op in done if not (op.op == "sync" and fnmatch(op.path, forgotten) and Path(op.path).name not in names)]
+    assert len(left) < len(done)
+    with pytest.raises((AssertionError, OSError, ValueError, EOFError, ValidationError)):
+        table_is_right(begun, place, left, count=40)
+    return None
+
+
 # -- other file systems
 
 

@@ -12,4 +12,4 @@ mod local;
 mod owner;
 
 pub use local::{EncodedColumn, LocalDistinct};
-pub use owner::DistinctOwner;
+pub use owner::{DIRTY_CONTAINERS, DistinctOwner};

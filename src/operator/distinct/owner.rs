@@ -10,12 +10,12 @@ use crate::operator::container::Container;
 use crate::operator::exchange::{DistinctBlock, TallyBlock, owner_of_hash};
 use crate::operator::filter::SeenFilter;
 use crate::operator::key_index::KeyIndex;
-use crate::operator::lookup::{Room, Waiting, key_order, read_in_order};
+use crate::operator::lookup::{Held, Room, Waiting, key_order, read_in_order};
 use crate::state::encoding::{key_group, key_hash};
 use crate::state::{Changes, Keys, Namespace, StateStore, begin_state_key};
 
-/// Containers that may be left for a barrier to write.
-const DIRTY_CONTAINERS: usize = 64 << 10;
+/// Containers that may be left for a barrier to write, by all owners of an operator.
+pub const DIRTY_CONTAINERS: usize = 64 << 10;
 /// Of so many values that are read one is cached.
 const ADMIT: u32 = 4;
 /// Containers that are read at a time: 8 MiB at most.
@@ -155,14 +155,14 @@ impl DistinctOwner {
 
     /// Takes in a block: each value that is new in its group is counted in the group's tally, at once or when the tallies
     /// are sent.
-    pub fn process(&mut self, block: DistinctBlock, may_write: bool) -> Result<()> {
+    pub fn process(&mut self, block: DistinctBlock, may_write: bool, others: Held) -> Result<()> {
         let size = block.size();
-        if self.waiting.push(block, size) || self.complete { self.settle(may_write) } else { Ok(()) }
+        if self.waiting.push(block, size) || self.complete { self.settle(may_write, others) } else { Ok(()) }
     }
 
     /// Works on what waits. Unless it `may_write`, which is so from a barrier to the checkpoint of the store, it may hold more
-    /// containers than it has room for.
-    pub fn settle(&mut self, may_write: bool) -> Result<()> {
+    /// containers than it has room for. `others`: what is held beside it in the same room; where they fill it, this keeps none.
+    pub fn settle(&mut self, may_write: bool, others: Held) -> Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
@@ -186,13 +186,18 @@ impl DistinctOwner {
         let missing = self.missing(&mut targets);
         for run in targets.chunk_by(|a, b| a.slice == b.slice) {
             if let Some(slice) = run[0].slice.checked_sub(1).and_then(|slice| missing.chunks(SLICE).nth(slice as usize)) {
-                if may_write && self.container_memory > self.room.cache {
-                    self.flush_containers()?;
-                    self.forget_containers();
-                }
+                self.make_room(may_write, others)?;
                 self.load_containers(slice)?;
             }
             self.count(run);
+        }
+        if others.containers > 0 { self.make_room(may_write, others) } else { Ok(()) }
+    }
+
+    fn make_room(&mut self, may_write: bool, others: Held) -> Result<()> {
+        if may_write && self.container_memory + others.containers > self.room.cache {
+            self.flush_containers()?;
+            self.forget_containers();
         }
         Ok(())
     }
@@ -339,8 +344,8 @@ impl DistinctOwner {
     }
 
     /// Sends the tallies of what was new since the last call: `emit(worker, block)`. Nothing waits any more then.
-    pub fn flush_tallies(&mut self, workers: usize, emit: &mut dyn FnMut(usize, TallyBlock)) -> Result<()> {
-        self.settle(true)?;
+    pub fn flush_tallies(&mut self, workers: usize, others: Held, emit: &mut dyn FnMut(usize, TallyBlock)) -> Result<()> {
+        self.settle(true, others)?;
         let new = || TallyBlock { pipeline: self.pipeline, call: self.call, ..TallyBlock::default() };
         let mut blocks: Vec<TallyBlock> = (0..workers).map(|_| new()).collect();
         for group in self.tallied.drain(..) {
@@ -404,13 +409,19 @@ impl DistinctOwner {
 
     /// Leaves less for the next barrier: writes new values, and containers only if they are many, for one that is written now
     /// is likely to change again before. With `evict`, empties the cache as well, for which tallies may have to be sent.
-    pub fn relieve(&mut self, evict: bool, workers: usize, emit: &mut dyn FnMut(usize, TallyBlock)) -> Result<()> {
+    pub fn relieve(
+        &mut self,
+        evict: bool,
+        workers: usize,
+        others: Held,
+        emit: &mut dyn FnMut(usize, TallyBlock),
+    ) -> Result<()> {
         let groups = evict && self.memory_of_groups() > self.values.memory();
         if groups {
-            self.flush_tallies(workers, emit)?;
+            self.flush_tallies(workers, others, emit)?;
         }
         self.flush_values()?;
-        if groups || self.dirty.len() > DIRTY_CONTAINERS {
+        if groups || self.dirty.len() + others.dirty_containers > DIRTY_CONTAINERS {
             self.flush_containers()?;
         }
         if groups {
@@ -424,9 +435,11 @@ impl DistinctOwner {
                 (0..self.values.len()).for_each(|slot| seen.insert(self.values.hash(slot as u32)));
                 self.seen = Some(seen);
             }
-            self.seen.take_if(|seen| seen.memory() > self.room.waiting);
+            self.seen.take_if(|seen| seen.memory() + others.seen > self.room.waiting);
             self.values.clear();
             self.ids = Vec::new();
+            // They are in the store, beside the values.
+            self.next_ids = HashMap::new();
             self.complete = false;
         }
         Ok(())
@@ -436,18 +449,18 @@ impl DistinctOwner {
         self.groups.memory() + self.container_memory + self.containers.capacity() * 48
     }
 
-    /// What [`Self::relieve`] would write: new values, and containers if they are many.
-    pub fn dirty(&self) -> usize {
-        self.new_values.len() + if self.dirty.len() > DIRTY_CONTAINERS { self.dirty.len() } else { 0 }
-    }
-
-    /// Bytes of memory in use, about.
-    pub fn memory(&self) -> usize {
-        self.values.memory()
-            + self.ids.capacity() * 4
-            + self.waiting.memory()
-            + self.memory_of_groups()
-            + self.seen.as_ref().map_or(0, SeenFilter::memory)
+    /// What is held.
+    pub fn held(&self) -> Held {
+        let seen = self.seen.as_ref().map_or(0, SeenFilter::memory);
+        let values = self.values.memory() + self.ids.capacity() * 4 + self.next_ids.capacity() * 8;
+        Held {
+            memory: values + self.waiting.memory() + self.memory_of_groups() + seen,
+            dirty: self.new_values.len(),
+            changed: 0,
+            containers: self.container_memory,
+            dirty_containers: self.dirty.len(),
+            seen,
+        }
     }
 }
 

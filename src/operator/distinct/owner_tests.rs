@@ -62,12 +62,12 @@ proptest! {
         for step in steps {
             match step {
                 Step::Take(pairs) => {
-                    owner.process(block(&pairs), may_write).unwrap();
+                    owner.process(block(&pairs), may_write, Held::default()).unwrap();
                     model.extend(pairs);
                 }
-                Step::Relieve { evict } => owner.relieve(evict, 1, &mut |_, block| add(&mut tallies, &block)).unwrap(),
+                Step::Relieve { evict } => owner.relieve(evict, 1, Held::default(), &mut |_, block| add(&mut tallies, &block)).unwrap(),
                 Step::Barrier | Step::Restart => {
-                    owner.flush_tallies(1, &mut |_, block| add(&mut tallies, &block)).unwrap();
+                    owner.flush_tallies(1, Held::default(), &mut |_, block| add(&mut tallies, &block)).unwrap();
                     owner.flush_state().unwrap();
                     if matches!(step, Step::Restart) {
                         owner = open(false);
@@ -75,7 +75,7 @@ proptest! {
                 }
             }
         }
-        owner.flush_tallies(1, &mut |_, block| add(&mut tallies, &block)).unwrap();
+        owner.flush_tallies(1, Held::default(), &mut |_, block| add(&mut tallies, &block)).unwrap();
         let mut expected = BTreeMap::new();
         model.iter().for_each(|(group, _)| *expected.entry(*group).or_default() += 1);
         prop_assert_eq!(tallies, expected);
@@ -89,14 +89,14 @@ fn memory_is_given_back_and_what_was_seen_stays_known() {
     let pairs: Vec<BTreeSet<(u8, u16)>> = (0..60).map(|i| (i * 1000..(i + 1) * 1000).map(|v| (1, v)).collect()).collect();
     let mut total = BTreeMap::new();
     for pairs in &pairs {
-        owner.process(block(pairs), true).unwrap();
+        owner.process(block(pairs), true, Held::default()).unwrap();
     }
-    let before = owner.memory();
-    owner.relieve(true, 1, &mut |_, block| add(&mut total, &block)).unwrap();
-    assert!(owner.memory() * 8 < before, "{} of {before}", owner.memory());
+    let before = owner.held().memory;
+    owner.relieve(true, 1, Held::default(), &mut |_, block| add(&mut total, &block)).unwrap();
+    assert!(owner.held().memory * 8 < before, "{} of {before}", owner.held().memory);
     for pairs in &pairs {
-        owner.process(block(pairs), true).unwrap();
+        owner.process(block(pairs), true, Held::default()).unwrap();
     }
-    owner.flush_tallies(1, &mut |_, block| add(&mut total, &block)).unwrap();
+    owner.flush_tallies(1, Held::default(), &mut |_, block| add(&mut total, &block)).unwrap();
     assert_eq!(total, BTreeMap::from([(1, 60_000)]));
 }

@@ -1,11 +1,12 @@
 //! The groups that one worker owns, by the slice in which they expire.
 
 use super::Expiry;
-use super::slices::{Held, Part, Place, Slices};
+use super::slices::{Part, Place, Slices};
 use super::split::Split;
 use crate::error::Result;
 use crate::operator::exchange::{PartialBlock, TallyBlock};
-use crate::operator::merge::{ChangedGroups, GroupOwner};
+use crate::operator::lookup::Held;
+use crate::operator::merge::{ChangedGroups, FEW, GroupOwner};
 use crate::plan::lower::AggregateSpec;
 
 /// As [`GroupOwner`], for groups that expire as well.
@@ -20,7 +21,7 @@ pub struct Groups {
 
 impl Part for GroupOwner {
     fn held(&self) -> Held {
-        Held { memory: self.memory(), dirty: self.dirty(), changed: self.changed() }
+        Held { memory: self.memory(), dirty: self.dirty(), changed: self.changed(), ..Held::default() }
     }
 }
 
@@ -49,16 +50,16 @@ impl Groups {
     }
 
     fn take<B: Split>(&mut self, block: B, size: usize, take: fn(&mut GroupOwner, B) -> Result<()>) -> Result<()> {
-        let Some(expiry) = self.slices.expiry() else { return self.take_one(0, |owner| take(owner, block)) };
+        let Some(expiry) = self.slices.expiry() else { return self.take_one(0, |owner, _| take(owner, block)) };
         let slices = expiry.slices(block.keys())?;
         for (slice, part) in block.parts(&slices) {
-            self.take_one(slice, |owner| take(owner, part))?;
+            self.take_one(slice, |owner, _| take(owner, part))?;
         }
         self.waiting += size;
         if self.waiting >= self.limit { self.settle() } else { Ok(()) }
     }
 
-    fn take_one(&mut self, slice: i64, take: impl FnOnce(&mut GroupOwner) -> Result<()>) -> Result<()> {
+    fn take_one(&mut self, slice: i64, take: impl FnOnce(&mut GroupOwner, Held) -> Result<()>) -> Result<()> {
         if self.changed.last() != Some(&slice) {
             self.changed.push(slice);
         }
@@ -70,14 +71,14 @@ impl Groups {
         self.waiting = 0;
         self.changed.sort_unstable();
         self.changed.dedup();
-        self.slices.work_touched(&mut GroupOwner::settle)
+        self.slices.work_touched(&mut |owner, _| owner.settle())
     }
 
     /// Groups that changed since the barrier before and were not taken yet, at most so many, by key in each slice. `None` if
     /// there are none.
     pub fn take_changed(&mut self, most: usize) -> Result<Option<ChangedGroups>> {
         while let Some(slice) = self.changed.last().copied() {
-            if let Some(changed) = self.slices.work(slice, |owner| owner.take_changed(most))?.flatten() {
+            if let Some(changed) = self.slices.work(slice, |owner, _| owner.take_changed(most))?.flatten() {
                 return Ok(Some(changed));
             }
             self.changed.pop();
@@ -87,7 +88,7 @@ impl Groups {
 
     /// The barrier: what changed was taken, and goes to the store.
     pub fn flush_state(&mut self) -> Result<()> {
-        self.slices.work_touched(&mut GroupOwner::flush_state)?;
+        self.slices.work_touched(&mut |owner, _| owner.flush_state())?;
         self.waiting = 0;
         self.slices.rest();
         Ok(())
@@ -99,8 +100,10 @@ impl Groups {
         if evict {
             self.slices.close_untouched();
         }
-        self.slices.work_touched(&mut |owner| {
-            let evict = evict && owner.is_evictable();
+        // So few of all slices are kept over an eviction whatever share of the cache they are.
+        let few = self.changed() < FEW;
+        self.slices.work_touched(&mut |owner, _| {
+            let evict = evict && (few || owner.is_evictable());
             if evict || flush {
                 owner.flush_state()?;
             }

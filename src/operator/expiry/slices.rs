@@ -7,18 +7,11 @@ use std::sync::Arc;
 use super::Expiry;
 use crate::error::{Error, Result};
 use crate::message::KeyGroup;
+use crate::operator::lookup::Held;
 use crate::state::{Namespace, StateStore, state_key};
 
 /// What an operator costs before it holds anything, about.
 const EMPTY: usize = 1024;
-
-/// How much an operator holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) memory: usize,
-    pub(super) dirty: usize,
-    pub(super) changed: usize,
-}
 
 /// An operator of one slice.
 pub(super) trait Part: Sized {
@@ -87,7 +80,7 @@ impl<P: Part> Slices<P> {
     ///
     /// # Errors
     /// An internal one if the slice is over: its groups would begin again from nothing, and overwrite what is final.
-    pub(super) fn take<R>(&mut self, slice: i64, take: impl FnOnce(&mut P) -> Result<R>) -> Result<R> {
+    pub(super) fn take<R>(&mut self, slice: i64, take: impl FnOnce(&mut P, Held) -> Result<R>) -> Result<R> {
         if self.last_expired.is_some_and(|last| slice <= last) {
             return Err(Error::internal(format!("a record of a group of {} that has expired", self.place.family)));
         }
@@ -103,10 +96,10 @@ impl<P: Part> Slices<P> {
         self.work(slice, take)?.ok_or_else(|| Error::internal("a slice that was opened is not open"))
     }
 
-    /// Works on a slice, if it is open.
-    pub(super) fn work<R>(&mut self, slice: i64, work: impl FnOnce(&mut P) -> Result<R>) -> Result<Option<R>> {
+    /// Works on a slice, if it is open, with what the others hold: all share one room.
+    pub(super) fn work<R>(&mut self, slice: i64, work: impl FnOnce(&mut P, Held) -> Result<R>) -> Result<Option<R>> {
         let Some(open) = self.open.get_mut(&slice) else { return Ok(None) };
-        let done = work(&mut open.part)?;
+        let done = work(&mut open.part, self.held.less(open.held))?;
         let part = open.part.held();
         let now = Held { memory: part.memory + EMPTY, ..part };
         let before = std::mem::replace(&mut open.held, now);
@@ -115,7 +108,7 @@ impl<P: Part> Slices<P> {
     }
 
     /// Works on those that something came to since the last barrier.
-    pub(super) fn work_touched(&mut self, work: &mut dyn FnMut(&mut P) -> Result<()>) -> Result<()> {
+    pub(super) fn work_touched(&mut self, work: &mut dyn FnMut(&mut P, Held) -> Result<()>) -> Result<()> {
         for i in 0..self.touched.len() {
             self.work(self.touched[i], &mut *work)?;
         }
@@ -170,19 +163,5 @@ impl<P: Part> Slices<P> {
         }
         self.last_expired = Some(last);
         Ok(())
-    }
-}
-
-impl Held {
-    fn plus(self, other: Self) -> Self {
-        Self { memory: self.memory + other.memory, dirty: self.dirty + other.dirty, changed: self.changed + other.changed }
-    }
-
-    fn less(self, other: Self) -> Self {
-        Self {
-            memory: self.memory.saturating_sub(other.memory),
-            dirty: self.dirty.saturating_sub(other.dirty),
-            changed: self.changed.saturating_sub(other.changed),
-        }
     }
 }

@@ -237,6 +237,49 @@ fn what_has_expired_never_comes_back() {
     assert_eq!(worker.groups.expire(closed_after(4)).unwrap_err().kind(), ErrorKind::Internal);
 }
 
+/// However many slices are open, what an operator holds is bounded once.
+#[test]
+fn open_slices_share_one_room() {
+    let store = Arc::new(MemoryStore::default());
+    let room = Room { cache: 4 << 10, waiting: 16 << 10 };
+    let open = |fresh| Values::new(0, 0, Some(expiry()), place(&store, "v", fresh), room);
+    let days: Vec<BTreeSet<Pair>> = (0..30).map(|day| (0..200).map(|value| (day, 0, value)).collect()).collect();
+    let mut total = 0;
+    let mut values = open(true);
+    for round in 0..3 {
+        days.iter().for_each(|pairs| values.process(blocks(pairs).1, true).unwrap());
+        values.settle(true).unwrap();
+        let held = values.held();
+        // At first everything is in memory; from then on containers are read, and there is no room for all of them.
+        assert!(if round == 0 { held.containers > 2 * room.cache } else { held.containers <= room.cache }, "{held:?}");
+        values.relieve(true, 1, &mut |_, block| total += block.counts.iter().sum::<i64>()).unwrap();
+        values.relieve(true, 1, &mut |_, block| total += block.counts.iter().sum::<i64>()).unwrap();
+        let held = values.held();
+        assert!(held.seen <= room.waiting && held.memory < 30 * 4096, "{held:?}");
+    }
+    assert_eq!(total, 30 * 200);
+    values.flush_state().unwrap();
+    assert_eq!((values.dirty(), values.held().dirty_containers), (0, 0));
+}
+
+/// Groups that changed stay in memory: where they are most of it, they are not copied again and again to free little.
+#[test]
+fn an_eviction_of_open_slices_leaves_alone_what_changed() {
+    let store = Arc::new(MemoryStore::default());
+    let mut groups = groups(&store, true);
+    // Few in each, many in all.
+    let days: Vec<BTreeSet<Pair>> = (0..60).map(|day| (0..100).map(|status| (day, status, 0)).collect()).collect();
+    for pairs in &days {
+        groups.merge(blocks(pairs).0).unwrap();
+    }
+    groups.relieve(true, false).unwrap();
+    assert_eq!((groups.changed(), groups.dirty()), (6000, 6000));
+    while groups.take_changed(usize::MAX).unwrap().is_some() {}
+    let before = groups.memory();
+    groups.relieve(true, false).unwrap();
+    assert!(groups.dirty() == 0 && groups.memory() * 4 < before, "{} of {before}", groups.memory());
+}
+
 #[test]
 fn workers_clear_their_own_key_groups_only() {
     let mut worker = Worker::new();

@@ -1,12 +1,12 @@
 //! The distinct values that one worker owns, by the slice in which their groups expire.
 
 use super::Expiry;
-use super::slices::{Held, Part, Place, Slices};
+use super::slices::{Part, Place, Slices};
 use super::split::Split;
 use crate::error::Result;
-use crate::operator::distinct::DistinctOwner;
+use crate::operator::distinct::{DIRTY_CONTAINERS, DistinctOwner};
 use crate::operator::exchange::{DistinctBlock, TallyBlock};
-use crate::operator::lookup::Room;
+use crate::operator::lookup::{Held, Room};
 
 /// As [`DistinctOwner`], for groups that expire as well: then a value is known in each slice by itself.
 pub struct Values {
@@ -19,7 +19,7 @@ pub struct Values {
 
 impl Part for DistinctOwner {
     fn held(&self) -> Held {
-        Held { memory: self.memory(), dirty: self.dirty(), changed: 0 }
+        DistinctOwner::held(self)
     }
 }
 
@@ -41,10 +41,12 @@ impl Values {
     /// Takes in a block: each value that is new in its group is counted in the group's tally, at once or when the tallies
     /// are sent.
     pub fn process(&mut self, block: DistinctBlock, may_write: bool) -> Result<()> {
-        let Some(expiry) = self.slices.expiry() else { return self.slices.take(0, |owner| owner.process(block, may_write)) };
+        let Some(expiry) = self.slices.expiry() else {
+            return self.slices.take(0, |owner, others| owner.process(block, may_write, others));
+        };
         let (size, slices) = (block.size(), expiry.slices(block.keys())?);
         for (slice, part) in block.parts(&slices) {
-            self.slices.take(slice, |owner| owner.process(part, may_write))?;
+            self.slices.take(slice, |owner, others| owner.process(part, may_write, others))?;
         }
         self.waiting += size;
         if self.waiting >= self.limit { self.settle(may_write) } else { Ok(()) }
@@ -53,18 +55,18 @@ impl Values {
     /// Works on what waits, as [`DistinctOwner::settle`].
     pub fn settle(&mut self, may_write: bool) -> Result<()> {
         self.waiting = 0;
-        self.slices.work_touched(&mut |owner| owner.settle(may_write))
+        self.slices.work_touched(&mut |owner, others| owner.settle(may_write, others))
     }
 
     /// Sends the tallies of what was new since the last call: `emit(worker, block)`. Nothing waits any more then.
     pub fn flush_tallies(&mut self, workers: usize, emit: &mut dyn FnMut(usize, TallyBlock)) -> Result<()> {
         self.waiting = 0;
-        self.slices.work_touched(&mut |owner| owner.flush_tallies(workers, emit))
+        self.slices.work_touched(&mut |owner, others| owner.flush_tallies(workers, others, emit))
     }
 
     /// The barrier: tallies were sent, and the rest goes to the store.
     pub fn flush_state(&mut self) -> Result<()> {
-        self.slices.work_touched(&mut DistinctOwner::flush_state)?;
+        self.slices.work_touched(&mut |owner, _| owner.flush_state())?;
         self.slices.rest();
         Ok(())
     }
@@ -74,7 +76,7 @@ impl Values {
         if evict {
             self.slices.close_untouched();
         }
-        self.slices.work_touched(&mut |owner| owner.relieve(evict, workers, emit))
+        self.slices.work_touched(&mut |owner, others| owner.relieve(evict, workers, others, emit))
     }
 
     /// Drops what was seen in groups that have expired at this `closed`. A barrier must have passed, after which nothing came
@@ -83,13 +85,18 @@ impl Values {
         self.slices.expire(closed_ms)
     }
 
-    /// Values that the next barrier writes.
+    /// What [`Self::relieve`] would write: new values, and containers if they are many.
     pub fn dirty(&self) -> usize {
-        self.slices.held().dirty
+        let held = self.held();
+        held.dirty + if held.dirty_containers > DIRTY_CONTAINERS { held.dirty_containers } else { 0 }
     }
 
     /// Bytes of memory in use, about.
     pub fn memory(&self) -> usize {
-        self.slices.held().memory
+        self.held().memory
+    }
+
+    pub(super) fn held(&self) -> Held {
+        self.slices.held()
     }
 }

@@ -1,13 +1,20 @@
 //! Merges and removals against a real SQLite catalog and real files.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use iceberg::spec::{PartitionStatisticsFile, SnapshotReference, SnapshotRetention, StatisticsFile};
+
 use super::testing::*;
+use crate::error::Result;
+use crate::protocol::door::{Act, Door, Keeper};
 use crate::sink::Change;
-use crate::table::CreateTable;
 use crate::table::catalog::Settings;
 use crate::table::expiry::Retention;
 use crate::table::maintenance::Policy;
+use crate::table::{CreateTable, Table};
 use crate::time;
 
 /// Each commit of an append table adds a file; merged, there are few, and no row is lost, doubled or moved out of order.
@@ -153,7 +160,7 @@ fn a_merge_of_a_table_that_was_set_back_is_thrown_away() {
     let before = world.commit(&table, 2, vec![upsert(&[row("c", 1)])]);
     world.commit(&table, 3, vec![Change::Delete(keys(&[Some("b")]))]);
     let begun = world.catalog.rewrite(table.name(), table.uuid(), &GO_ON).unwrap().unwrap();
-    world.catalog.set_back(table.name(), snapshot_of(&before));
+    set_back(&world.catalog, table.name(), snapshot_of(&before));
     assert_eq!(world.catalog.put_in_place(&begun, &fence(3), &GO_ON).unwrap(), None);
     assert_eq!(world.read("t"), [row("a", 1), row("b", 1), row("c", 1)]);
 }
@@ -173,4 +180,104 @@ fn a_file_that_another_manifest_names_stays() {
     }
     assert!(removed > 6, "{removed} files");
     care.assert_nothing_is_missing_or_left(&world, &table);
+}
+
+/// Other engines write files of statistics beside a table, and name them in its metadata.
+#[test]
+fn statistics_of_other_engines_stay_as_long_as_their_snapshots() {
+    let retention = Retention { all: Duration::ZERO, hourly: Duration::ZERO, at_least: 1 };
+    let world = World::new(Settings { retention, orphan_grace: Duration::ZERO, ..Settings::default() });
+    let table = world.create("t", &[]);
+    let append = |checkpoint: u64| world.commit(&table, checkpoint, vec![Change::Append(batch(&[row("a", 1)]))]);
+    let (first, second) = (snapshot_of(&append(1)), snapshot_of(&append(2)));
+    // A tag keeps the second; names as kappa could give them, which it must not take for its own.
+    let [of_first, of_second, of_both, partitions] =
+        [0; 4].map(|_| format!("{}/metadata/{}.stats", table.location(), time::new_ordered_uuid()));
+    for path in [&of_first, &of_second, &of_both, &partitions] {
+        std::fs::write(path.trim_start_matches("file://"), "statistics").unwrap();
+    }
+    world.catalog.alter(table.name(), |builder| {
+        let tag = SnapshotReference::new(second, SnapshotRetention::Tag { max_ref_age_ms: None });
+        let columns = [(first, &of_first), (second, &of_both)];
+        let builder = columns.into_iter().fold(builder, |builder, (id, path)| builder.set_statistics(statistics(id, path)));
+        let of_partitions = [(first, &of_both), (second, &of_second)].map(|(snapshot_id, path)| PartitionStatisticsFile {
+            snapshot_id,
+            statistics_path: path.clone(),
+            file_size_in_bytes: 10,
+        });
+        of_partitions.into_iter().fold(builder, |it, file| it.set_partition_statistics(file)).set_ref("kept", tag).unwrap()
+    });
+    let named = || {
+        let now = world.catalog.require(table.name()).unwrap();
+        let of_columns: Vec<_> = now.metadata().statistics_iter().map(|file| file.statistics_path.clone()).collect();
+        let of_partitions = now.metadata().partition_statistics_iter().map(|file| file.statistics_path.clone());
+        (of_columns, of_partitions.collect::<Vec<_>>())
+    };
+    let mut care = Care::default();
+    let there = |path: &String| std::path::Path::new(path.trim_start_matches("file://")).exists();
+    // Of the files that look like kappa's, only the one goes that nothing names.
+    assert_eq!(care.sweep(&world, &table), 1);
+    assert_eq!([&of_first, &of_second, &of_both, &partitions].map(there), [true, true, true, false]);
+    // The commit forgets the first snapshot, and all that is only of it.
+    care.forgotten(&append(3));
+    assert_eq!(named(), (vec![of_both.clone()], vec![of_second.clone()]));
+    care.clean(&world, &table);
+    assert_eq!([&of_first, &of_second, &of_both].map(there), [false, true, true]);
+}
+
+fn statistics(snapshot_id: i64, path: &str) -> StatisticsFile {
+    StatisticsFile {
+        snapshot_id,
+        statistics_path: path.to_owned(),
+        file_size_in_bytes: 10,
+        file_footer_size_in_bytes: 1,
+        key_metadata: None,
+        blob_metadata: vec![],
+    }
+}
+
+/// Does something each time after a catalog was asked where a table is.
+struct AfterFind<F>(F);
+
+impl<F: Fn() + Send + Sync> Keeper for AfterFind<F> {
+    fn enter(&self, _: Act) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn leave(&self, act: Act, _: u64) -> Result<()> {
+        if act == Act::Find {
+            (self.0)();
+        }
+        Ok(())
+    }
+}
+
+/// Between the catalog's answer and the look at the file, the table moves on and the file goes.
+#[test]
+fn a_metadata_file_that_is_gone_is_asked_for_again_as_long_as_the_table_moves() {
+    let world = World::new(Settings::default());
+    let table = world.create("t", &[]);
+    world.commit(&table, 1, vec![Change::Append(batch(&[row("a", 1)]))]);
+    let remove = |table: &Table| std::fs::remove_file(table.metadata_location().trim_start_matches("file://")).unwrap();
+    // A reader that has not seen the table before, and what happens so many times when it has asked.
+    let load = |times: u64| {
+        let (other, left) = (world.other(), AtomicU64::new(times));
+        let meanwhile = move || {
+            if let Ok(left) = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+                let before = other.require(&name("t")).unwrap();
+                foreign_commit(&other, "t", 10 * times - left, &[row("b", 1)]).unwrap();
+                remove(&before);
+            }
+        };
+        world.other().behind(Door::kept_by(Arc::new(AfterFind(meanwhile)))).load(table.name())
+    };
+    assert_eq!(load(1).unwrap().unwrap().row_count(), 2);
+    assert_eq!(load(3).unwrap().unwrap().row_count(), 5);
+    // That is too often; it passes.
+    let error = load(100).unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), ("table_moves", true), "{error}");
+    // The catalog names nothing else: the file is lost.
+    remove(&world.other().require(table.name()).unwrap());
+    let error = load(0).unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), ("io", false), "{error}");
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use iceberg::spec::{SnapshotReference, SnapshotRetention};
 use uuid::Uuid;
 
 use super::IcebergStaging;
@@ -20,7 +21,7 @@ use crate::table::live;
 use crate::table::maintenance::Reach;
 use crate::table::scan::Scan;
 use crate::table::{
-    Catalog, CommitKind, CommitOutcome, CreateTable, Fence, KeyStore, SnapshotRef, Table, TableCommit, TableName,
+    Catalog, CommitKind, CommitOutcome, CreateTable, Fence, Forgotten, KeyStore, Table, TableCommit, TableName,
 };
 use crate::time;
 
@@ -220,6 +221,12 @@ pub(super) fn foreign_commit(catalog: &Catalog, table: &str, checkpoint: u64, ro
     catalog.commit(&[commit], &Fence { version: "foreign".into(), owner: 1, checkpoint, recovering: false }).map(|_| ())
 }
 
+/// Sets a table back to an earlier snapshot, as other tools do.
+pub(super) fn set_back(catalog: &Catalog, name: &TableName, snapshot_id: i64) {
+    let main = SnapshotReference::new(snapshot_id, SnapshotRetention::branch(None, None, None));
+    catalog.alter(name, |builder| builder.set_ref("main", main).unwrap());
+}
+
 /// The rows of a table.
 pub(super) fn scan(catalog: &Catalog, table: &str, snapshot: Option<i64>) -> Scan {
     Scan::plan(catalog.manifests(), &catalog.require(&name(table)).unwrap(), snapshot).unwrap()
@@ -227,7 +234,7 @@ pub(super) fn scan(catalog: &Catalog, table: &str, snapshot: Option<i64>) -> Sca
 
 /// A store of keys in memory.
 #[derive(Default)]
-struct Keys(Mutex<BTreeMap<Vec<u8>, u64>>);
+pub(super) struct Keys(Mutex<BTreeMap<Vec<u8>, u64>>);
 
 impl KeyStore for Keys {
     fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<u64>>> {
@@ -258,7 +265,7 @@ pub(super) static GO_ON: AtomicBool = AtomicBool::new(false);
 /// Looks after a table as a running job does, step by step.
 #[derive(Default)]
 pub(super) struct Care {
-    pub(super) forgotten: Vec<SnapshotRef>,
+    pub(super) forgotten: Vec<Forgotten>,
     reach: Reach,
 }
 

@@ -1,7 +1,7 @@
 //! Files that only forgotten snapshots named.
 //!
-//! A commit that forgets snapshots gives their names; what they reach and no snapshot that is kept does is removed: data
-//! files first, then manifests, then manifest lists. What a crash leaves of it is found by [`super::orphans`].
+//! A commit that forgets snapshots gives their names; what they reach and no snapshot that is kept does is removed: data files
+//! first, and statistics that other tools made; then manifests, then manifest lists. What a crash leaves of it is found by [`super::orphans`].
 //!
 //! Only files below the table's directory are removed. Metadata may name any file of the disk: files that another tool has
 //! added from elsewhere belong to whoever put them there.
@@ -10,11 +10,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use iceberg::spec::{ManifestFile, SnapshotRef};
+use iceberg::spec::ManifestFile;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::failpoint;
 use crate::table::catalog::{Catalog, Table};
+use crate::table::expiry::{self, Forgotten};
 use crate::table::files::{self, spelling};
 use crate::table::live::manifests;
 use crate::table::manifests::ManifestReader;
@@ -89,15 +90,18 @@ impl Reach {
 pub(super) fn clean(
     catalog: &Catalog,
     table: &Table,
-    forgotten: &[SnapshotRef],
+    forgotten: &[Forgotten],
     reach: &mut Reach,
     stop: &AtomicBool,
 ) -> Result<usize> {
     let reader = catalog.manifests();
     reach.update(reader, table, stop)?;
     let (mut dead, mut lists) = (HashMap::new(), Vec::new());
-    let still_there = |snapshot: &&SnapshotRef| table.metadata().snapshot_by_id(snapshot.snapshot_id()).is_some();
-    for snapshot in forgotten.iter().filter(|snapshot| !still_there(snapshot)) {
+    let metadata = table.metadata();
+    let still_there = |forgotten: &&Forgotten| metadata.snapshot_by_id(forgotten.snapshot.snapshot_id()).is_some();
+    let mut gone: HashSet<String> = HashSet::new();
+    for Forgotten { snapshot, statistics } in forgotten.iter().filter(|forgotten| !still_there(forgotten)) {
+        gone.extend(statistics.iter().cloned());
         // An earlier attempt, or somebody else's expiry, may have been here.
         if files::exists(snapshot.manifest_list())? {
             let listed = manifests(Some(snapshot.as_ref()))?;
@@ -106,7 +110,9 @@ pub(super) fn clean(
         }
     }
     dead.retain(|path, _| !reach.manifests.contains_key(spelling(path)));
-    let mut gone: HashSet<String> = HashSet::new();
+    // One file may be of several snapshots.
+    let kept: HashSet<&str> = expiry::statistics(metadata).map(|(_, path)| spelling(path)).collect();
+    gone.retain(|path| !kept.contains(spelling(path)));
     for manifest in dead.values() {
         if files::exists(&manifest.manifest_path)? {
             let entries = reader.live_entries(manifest)?;

@@ -9,7 +9,7 @@ mod rewrite;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use iceberg::spec::{ManifestFile, SnapshotRef};
+use iceberg::spec::ManifestFile;
 use uuid::Uuid;
 
 pub use choose::Policy;
@@ -19,6 +19,7 @@ pub use rewrite::Rewritten;
 
 use super::catalog::{Catalog, Table};
 use super::commit::Fence;
+use super::expiry::Forgotten;
 use super::live::{Live, manifests};
 use super::marker::{Facts, Marker};
 use super::name::TableName;
@@ -40,7 +41,7 @@ pub struct Compacted {
     /// The new snapshot.
     pub snapshot_id: i64,
     /// Snapshots that its commit forgot.
-    pub forgotten: Vec<SnapshotRef>,
+    pub forgotten: Vec<Forgotten>,
 }
 
 enum Attempt {
@@ -182,7 +183,7 @@ impl Catalog {
         &self,
         name: &TableName,
         uuid: Uuid,
-        forgotten: &[SnapshotRef],
+        forgotten: &[Forgotten],
         reach: &mut Reach,
         stop: &AtomicBool,
     ) -> Result<usize> {

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::protocol::door::Act;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::commit::Fence;
+use crate::table::expiry;
 use crate::table::files::{path_of, spelling};
 use crate::table::name::TableName;
 
@@ -65,7 +66,8 @@ fn named(table: &Table, reach: &Reach) -> HashSet<PathBuf> {
     let metadata = table.metadata();
     let lists = metadata.snapshots().map(|snapshot| snapshot.manifest_list().to_owned());
     let log = metadata.metadata_log().iter().map(|entry| entry.metadata_file.clone());
-    let all = lists.chain(log).chain([table.metadata_location().to_owned()]);
+    let statistics = expiry::statistics(metadata).map(|(_, path)| path.to_owned());
+    let all = lists.chain(log).chain(statistics).chain([table.metadata_location().to_owned()]);
     let mut named: HashSet<PathBuf> = all.map(|url| PathBuf::from(spelling(&url))).collect();
     named.extend(reach.paths().map(PathBuf::from));
     named

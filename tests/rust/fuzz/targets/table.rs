@@ -17,7 +17,7 @@ use kappa::table::commit::marker_summary;
 use kappa::table::expiry::Retention;
 use kappa::table::maintenance::Reach;
 use kappa::table::scan::Scan;
-use kappa::table::{Catalog, CommitKind, CommitOutcome, CreateTable, Fence, SnapshotRef, Table, TableCommit, TableName};
+use kappa::table::{Catalog, CommitKind, CommitOutcome, CreateTable, Fence, Forgotten, Table, TableCommit, TableName};
 
 use super::{copy, scratch};
 
@@ -70,7 +70,7 @@ fn fence(checkpoint: u64) -> Fence {
     Fence { version: VERSION.into(), owner: 1, checkpoint, recovering: true }
 }
 
-fn commit(catalog: &Catalog, table: &Table, checkpoint: u64, files: Vec<StagedFile>) -> Result<Vec<SnapshotRef>> {
+fn commit(catalog: &Catalog, table: &Table, checkpoint: u64, files: Vec<StagedFile>) -> Result<Vec<Forgotten>> {
     let kind = CommitKind::Upsert { primary_key: vec!["k".into()] };
     let summary = marker_summary(VERSION, "timeline", checkpoint, &format!("hash {checkpoint}"));
     let commit = TableCommit { table: name(), table_uuid: table.uuid(), kind, files, summary };
