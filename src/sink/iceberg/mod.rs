@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod age_tests;
 #[cfg(test)]
+mod catalog_suite;
+#[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
 mod crash_tests;
