@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use super::proxy::Then;
 use super::testing::*;
 use crate::error::ErrorKind;
 use crate::sink::Change;
@@ -30,6 +31,21 @@ suite!(
     a_commit_that_never_came_is_made_again,
     snapshots_expire_and_the_marker_is_still_found,
     files_are_merged_and_the_rows_stay,
+);
+
+macro_rules! over_a_network {
+    ($($case:ident),* $(,)?) => {
+        mod postgres_by_proxy { $(#[test] fn $case() { super::$case(super::Kind::Postgres); })* }
+        mod rest_by_proxy { $(#[test] fn $case() { super::$case(super::Kind::Rest); })* }
+    };
+}
+
+over_a_network!(
+    a_reply_that_the_network_loses_is_found,
+    a_request_that_the_network_loses_is_made_again,
+    a_connection_that_was_cut_is_made_again,
+    a_catalog_that_is_away_is_waited_for,
+    a_table_whose_making_is_not_confirmed_is_found,
 );
 
 fn positions() -> Settings {
@@ -243,4 +259,77 @@ fn files_are_merged_and_the_rows_stay(kind: Kind) {
     assert!(Care::default().merge(&world, &table, 12) > 0);
     assert_eq!(world.read("t"), before);
     assert!(matches!(world.commit(&table, 12, vec![]), CommitOutcome::AlreadyCommitted { .. }));
+}
+
+/// What only the message that commits has in it.
+fn commits(kind: Kind) -> &'static str {
+    if kind == Kind::Postgres { "COMMIT\0" } else { "assert-ref-snapshot-id" }
+}
+
+fn a_reply_that_the_network_loses_is_found(kind: Kind) {
+    let Some((world, proxy)) = World::by_proxy(kind, positions()) else { return };
+    let (a, b) = (world.create("a", &[]), world.create("b", &["k"]));
+    let mut fates = vec![Then::LoseReply];
+    if kind == Kind::Rest {
+        fates.push(Then::Answer("504"));
+        fates.push(Then::Answer("500"));
+        // As when something between sends it twice.
+        fates.push(Then::Answer("409"));
+    }
+    for (index, fate) in fates.into_iter().enumerate() {
+        let checkpoint = index as u64 + 1;
+        let rows = [row("x", checkpoint as i64)];
+        proxy.set_trap(commits(kind), fate);
+        let both =
+            [commit_of(&a, checkpoint, stage(&a, append(&rows))), commit_of(&b, checkpoint, stage(&b, vec![upsert(&rows)]))];
+        let outcomes = world.catalog.commit(&both, &fence(checkpoint)).unwrap();
+        let found = outcomes.iter().all(|outcome| matches!(outcome, CommitOutcome::AlreadyCommitted { .. }));
+        assert!(found || fate == Then::Answer("409"), "{fate:?}: {outcomes:?}");
+        assert!(proxy.has_caught(), "{fate:?}");
+        assert_eq!(world.read("a").len() as u64, checkpoint, "{fate:?}");
+        assert_eq!(world.read("b"), [row("x", checkpoint as i64)]);
+    }
+}
+
+fn a_request_that_the_network_loses_is_made_again(kind: Kind) {
+    let Some((world, proxy)) = World::by_proxy(kind, positions()) else { return };
+    let table = world.create("t", &[]);
+    proxy.set_trap(commits(kind), Then::LoseRequest);
+    assert!(matches!(world.commit(&table, 1, append(&[row("a", 1)])), CommitOutcome::Committed { .. }));
+    assert!(proxy.has_caught());
+    assert_eq!(world.read("t"), [row("a", 1)]);
+}
+
+fn a_connection_that_was_cut_is_made_again(kind: Kind) {
+    let Some((world, proxy)) = World::by_proxy(kind, positions()) else { return };
+    let table = world.create("t", &[]);
+    for checkpoint in 1..=3 {
+        proxy.cut();
+        assert!(matches!(world.commit(&table, checkpoint, append(&[row("a", 1)])), CommitOutcome::Committed { .. }));
+    }
+    assert_eq!(world.read("t").len(), 3);
+}
+
+fn a_catalog_that_is_away_is_waited_for(kind: Kind) {
+    let Some((world, proxy)) = World::by_proxy(kind, positions()) else { return };
+    let table = world.create("t", &[]);
+    let commit = commit_of(&table, 1, stage(&table, append(&[row("a", 1)])));
+    proxy.refuse(true);
+    let error = world.catalog.commit(std::slice::from_ref(&commit), &fence(1)).unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, true), "{error}");
+    assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+    proxy.refuse(false);
+    world.catalog.commit(&[commit], &fence(1)).unwrap();
+    assert_eq!(world.read("t"), [row("a", 1)]);
+}
+
+fn a_table_whose_making_is_not_confirmed_is_found(kind: Kind) {
+    let Some((world, proxy)) = World::by_proxy(kind, positions()) else { return };
+    let makes = if kind == Kind::Postgres { "COMMIT\0" } else { "stage-create" };
+    proxy.set_trap(makes, Then::LoseReply);
+    let made = world.create("t", &[]);
+    assert!(proxy.has_caught());
+    assert_eq!(world.other().require(&world.name("t")).unwrap().uuid(), made.uuid());
+    world.commit(&made, 1, append(&[row("a", 1)]));
+    assert_eq!(world.read("t"), [row("a", 1)]);
 }

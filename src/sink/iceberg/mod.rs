@@ -18,6 +18,8 @@ mod measure_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod readers_tests;
 #[cfg(test)]
 mod testing;

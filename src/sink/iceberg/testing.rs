@@ -9,6 +9,7 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use uuid::Uuid;
 
 use super::IcebergStaging;
+use super::proxy::Proxy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Epoch;
 use crate::plan::schema::{DataType, Field, Schema, TimeUnit};
@@ -158,13 +159,28 @@ impl World {
     pub(super) fn on(kind: Kind, settings: Settings) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let url = kind.url(directory.path())?;
+        Some(Self::at(kind, url, directory, settings))
+    }
+
+    /// The same by way of a proxy.
+    pub(super) fn by_proxy(kind: Kind, settings: Settings) -> Option<(Self, Proxy)> {
+        let directory = tempfile::tempdir().unwrap();
+        let url = kind.url(directory.path())?;
+        let (before, after) = url.split_once("127.0.0.1:").unwrap();
+        let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        let proxy = Proxy::new(after[..digits].parse().unwrap());
+        let url = format!("{before}127.0.0.1:{}{}", proxy.port, &after[digits..]);
+        Some((Self::at(kind, url, directory, settings), proxy))
+    }
+
+    fn at(kind: Kind, url: String, directory: tempfile::TempDir, settings: Settings) -> Self {
         let namespace = if kind == Kind::Rest { format!("n{}", time::new_uuid().simple()) } else { "metric".to_owned() };
         let faults = Arc::new(Faults { next: AtomicU8::new(Fault::None as u8), meanwhile: Mutex::default() });
         let catalog = open_at(&url, directory.path()).with_settings(settings).behind(Door::kept_by(faults.clone()));
         let catalog = catalog.with_key_stores(Arc::new(|_| Ok(Box::<Keys>::default())));
         let world = Self { catalog, directory, url, namespace, faults };
         world.catalog.claim_owner(VERSION, 1).unwrap();
-        Some(world)
+        world
     }
 
     /// The name of a table of this world.

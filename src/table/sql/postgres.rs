@@ -35,11 +35,7 @@ impl Server {
         let database = options.get_database().unwrap_or(options.get_username());
         let shown = format!("postgresql://{}@{}:{}/{database}", options.get_username(), options.get_host(), options.get_port());
         let mut options = options
-            .options([
-                ("lock_timeout", PATIENCE),
-                ("idle_in_transaction_session_timeout", PATIENCE),
-                ("default_transaction_isolation", "read committed"),
-            ])
+            .options([("lock_timeout", PATIENCE), ("idle_in_transaction_session_timeout", PATIENCE)])
             .disable_statement_logging();
         if options.get_application_name().is_none() {
             options = options.application_name("kappa");

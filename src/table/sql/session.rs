@@ -91,8 +91,12 @@ impl Session {
 
     /// Begins a transaction which is going to write.
     pub(super) async fn begin(&mut self) -> sqlx::Result<()> {
-        let begin = if matches!(self, Self::Sqlite(_)) { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        self.control(begin).await
+        self.control(match self {
+            Self::Sqlite(_) => "BEGIN IMMEDIATE",
+            // Whatever the server's default: a compare-and-swap waits for the one before it, and then sees what that has done.
+            Self::Postgres(_) => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        })
+        .await
     }
 
     /// Ends a transaction.
