@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,16 +53,22 @@ class Place:
     warehouse: str
     server: Any = None
 
-    def by_pyiceberg(self) -> Any:
+    @contextmanager
+    def by_pyiceberg(self) -> Iterator[Any]:
         """The same catalog as pyiceberg opens it."""
         from pyiceberg.catalog import load_catalog
 
-        # Its pandas of SQL warns of what it does itself.
-        options = {"warehouse": self.warehouse}
         if self.kind == "rest":
-            return load_catalog("kappa", type="rest", uri=self.url, **options)
-        uri = self.url.replace("postgresql://", "postgresql+pg8000://").replace("sqlite://", "sqlite:///")
-        return load_catalog("kappa", type="sql", uri=uri, **options)
+            made: Any = load_catalog("kappa", type="rest", uri=self.url, warehouse=self.warehouse)
+            close = made._session.close
+        else:
+            uri = self.url.replace("postgresql://", "postgresql+pg8000://").replace("sqlite://", "sqlite:///")
+            made = load_catalog("kappa", type="sql", uri=uri, warehouse=self.warehouse)
+            close = made.engine.dispose
+        try:
+            yield made
+        finally:
+            close()
 
 
 @pytest.fixture(params=["sqlite", "postgres", "rest"])

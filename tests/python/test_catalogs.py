@@ -49,11 +49,16 @@ def test_a_live_job_that_is_killed_goes_on(catalog: Place, script: Callable[...,
     wait_for(name, oracle(RECORDS), process)
     process.terminate()
     process.communicate(timeout=60)
-    seen = catalog.by_pyiceberg().load_table(name)
-    rows = {row["day"]: row["payments"] for row in seen.scan().to_arrow().to_pylist()}
+    with catalog.by_pyiceberg() as opened:
+        seen = opened.load_table(name)
+        rows = {row["day"]: row["payments"] for row in seen.scan().to_arrow().to_pylist()}
     assert rows == {row["day"]: row["payments"] for row in kappa.read(name).to_dicts()}
     assert seen.properties["kappa.primary-key"] == '["day"]'
-    owners = {snapshot.summary["kappa.owner"] for snapshot in seen.snapshots() if "kappa.owner" in snapshot.summary.additional_properties}
+    owners = {
+        snapshot.summary["kappa.owner"]
+        for snapshot in seen.snapshots()
+        if "kappa.owner" in snapshot.summary.additional_properties
+    }
     assert len(owners) > 1, "no process took over"
 
 
@@ -77,7 +82,8 @@ def test_a_server_that_is_not_there(place: Path, script: Callable[..., Path]) ->
     for url in ("postgresql://anna:s3cret@127.0.0.1:1/lake", "http://token:s3cret@127.0.0.1:1/catalog"):
         done = command(str(script()), "--mode", "reprocess", "--output-table", "t.x", env={"KAPPA_CATALOG_URL": url})
         assert done.returncode == 5, done.stderr
-        assert "127.0.0.1:1" in done.stderr and "see whether the server runs" in done.stderr
+        assert "127.0.0.1:1" in done.stderr
+        assert "see whether the server runs" in done.stderr
         assert "s3cret" not in done.stderr + done.stdout
 
 
