@@ -4,6 +4,8 @@
 mod postgres;
 mod session;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
