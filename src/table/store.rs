@@ -73,7 +73,7 @@ impl Found {
 /// What a catalog is kept in.
 pub(super) enum Store {
     /// A database: it names the metadata files, which kappa writes.
-    Sql(Database),
+    Sql(Box<Database>),
     /// A server that writes them.
     Rest(Rest),
 }
@@ -82,8 +82,8 @@ impl Store {
     /// The kinds of catalogs, by the scheme of their URL.
     pub(super) fn open(io: &Io, url: &str, name: &str) -> Result<Self> {
         match url.split_once("://") {
-            Some(("sqlite", path)) => Ok(Self::Sql(Database::sqlite(io, &absolute(path)?, name)?)),
-            Some(("postgresql" | "postgres", _)) => Ok(Self::Sql(Database::postgres(io, url, name)?)),
+            Some(("sqlite", path)) => Ok(Self::Sql(Box::new(Database::sqlite(io, &absolute(path)?, name)?))),
+            Some(("postgresql" | "postgres", _)) => Ok(Self::Sql(Box::new(Database::postgres(io, url, name)?))),
             Some(("http" | "https", _)) => Ok(Self::Rest(Rest::open(io, url, name)?)),
             _ => {
                 let message = format!("catalog {} is not of a kind this release opens", shown_url(url));

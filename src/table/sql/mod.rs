@@ -59,7 +59,7 @@ pub(super) struct Database {
 
 enum Place {
     File(PathBuf),
-    Server(Server),
+    Server(Box<Server>),
 }
 
 /// How the body of a transaction ends it.
@@ -92,7 +92,7 @@ impl Database {
 
     /// Opens the database at `postgresql://…`, and makes the catalog's tables on first use.
     pub(super) fn postgres(io: &Io, url: &str, catalog: &str) -> Result<Self> {
-        let place = Place::Server(Server::parse(url)?);
+        let place = Place::Server(Box::new(Server::parse(url)?));
         let database = Self { session: Mutex::new(None), place, catalog: catalog.to_owned() };
         io.run(database.ask("connect", async |_| Ok(())))?;
         Ok(database)
