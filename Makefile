@@ -8,7 +8,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup kafka wheel demo demo-kafka sim test test-rust test-python test-interpreters check format bench bench-kafka bench-state bench-table soak clean
+.PHONY: help setup kafka catalogs wheel demo demo-kafka sim test test-rust test-python test-interpreters check format bench bench-kafka bench-state bench-table soak clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ setup: ## system packages and the virtual environment
 
 kafka: setup
 	@tools/kafka.sh
+
+catalogs: setup
+	@tools/catalogs.sh
 
 wheel: setup ## build the wheel (or take it from the cache) and install it in .venv
 	@tools/install.sh
@@ -31,10 +34,10 @@ demo-kafka: wheel kafka ## the same from a real Kafka broker, which it starts an
 
 test: check test-rust test-python test-interpreters ## lints and all tests
 
-test-rust: setup kafka
-	@tests/kafka/with_broker.sh tools/cargo.sh test --release
+test-rust: setup kafka catalogs
+	@tests/kafka/with_broker.sh $(VENV)/python tests/catalogs/servers.py tools/cargo.sh test --release
 
-test-python: wheel kafka
+test-python: wheel kafka catalogs
 	$(VENV)/python -m pytest
 
 test-interpreters: wheel

@@ -17,7 +17,7 @@ pub struct Settings {
     /// `log.url`: where topics are: `file://DIRECTORY` or `kafka://HOST:PORT,…`.
     pub log_url: String,
     /// `catalog.url`: where tables are registered.
-    pub catalog_url: String,
+    pub catalog_url: SecretUrl,
     /// `catalog.name`: the name that other tools must use for this catalog too.
     pub catalog_name: String,
     /// `catalog.namespace`: where tables named without one go.
@@ -30,6 +30,30 @@ pub struct Settings {
     pub sink_url: String,
     /// `kafka.*`: options of Kafka's client, by librdkafka's names.
     pub kafka: KafkaOptions,
+}
+
+/// A URL that may hold a password: it is shown without.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(String);
+
+impl std::ops::Deref for SecretUrl {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shown_url(&self.0))
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", shown_url(&self.0))
+    }
 }
 
 /// Setting, environment variable, default.
@@ -87,7 +111,7 @@ impl Settings {
         };
         Ok(Self {
             log_url: get(0),
-            catalog_url: get(1),
+            catalog_url: SecretUrl(get(1)),
             catalog_name: get(2),
             catalog_namespace: get(3),
             warehouse: get(4),
@@ -190,6 +214,27 @@ fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>
     Ok(())
 }
 
+/// A URL as it may be shown: without the password of its user, and without the values of options that may be secrets.
+pub fn shown_url(url: &str) -> String {
+    let (base, options) = url.split_once('?').map_or((url, None), |(base, options)| (base, Some(options)));
+    let shown = match base.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
+        Some((scheme, Some((user, place)))) => {
+            format!("{scheme}://{}@{place}", user.split(':').next().unwrap_or_default())
+        }
+        _ => base.to_owned(),
+    };
+    let option = |option: &str| match option.split_once('=') {
+        Some((name, _)) if ["password", "secret", "token", "key"].iter().any(|part| name.contains(part)) => {
+            format!("{name}={}", kafka::REDACTED)
+        }
+        _ => option.to_owned(),
+    };
+    match options {
+        Some(options) => format!("{shown}?{}", options.split('&').map(option).collect::<Vec<_>>().join("&")),
+        None => shown,
+    }
+}
+
 /// Makes the path of a `file://` or `sqlite://` URL absolute; a bare path is a `file://` one.
 fn absolute(value: &str, base: &Path) -> String {
     for scheme in ["file://", "sqlite://"] {
@@ -273,6 +318,22 @@ mod tests {
         for settings in [resolve(&[], &[], None), resolve(&[("sink.url", "file:///x")], &[], None)] {
             assert_eq!(settings.unwrap().sink_cluster().unwrap_err().code(), "no_sink_cluster");
         }
+    }
+
+    #[test]
+    fn the_secrets_in_a_url_are_not_shown() {
+        for (url, shown) in [
+            ("postgresql://anna:s3c@ret@db:1/lake?sslmode=require", "postgresql://anna@db:1/lake?sslmode=require"),
+            ("postgresql://db/lake?user=anna&password=s3cret", "postgresql://db/lake?user=anna&password=[redacted]"),
+            ("sqlite:///a/b@c.db", "sqlite:///a/b@c.db"),
+            ("sqlite:///a/catalog.db", "sqlite:///a/catalog.db"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
+        let settings = resolve(&[("catalog.url", "postgresql://anna:s3cret@db/lake")], &[], None).unwrap();
+        let shown = format!("{settings:?}");
+        assert!(shown.contains("anna@db/lake") && !shown.contains("s3cret"), "{shown}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that the build needs and this machine lacks; says what is missing where it cannot.
-# With the word `kafka`: those that Apache Kafka's brokers need, in tests and in the demo with Kafka.
+# With the word `kafka`: those that Apache Kafka's brokers need, in tests and in the demo with Kafka. With the word `catalogs`: those of the
+# catalogs' servers.
 set -euo pipefail
 
 java_works() { # Kafka needs Java 17
@@ -8,12 +9,12 @@ java_works() { # Kafka needs Java 17
   version="$(java -version 2>&1 | sed -nE 's/.* version "([0-9]+).*/\1/p')"
   [ "${version:-0}" -ge 17 ]
 }
-java_package() { # not Debian's default-jre-headless, which is Java 11 in some releases
+java_package() { # jre or jdk; not Debian's default ones, which are Java 11 in some releases
   local number
   for number in 21 17 25; do
-    if [ -n "$(apt-cache pkgnames "openjdk-$number-jre-headless" 2>/dev/null)" ]; then echo "openjdk-$number-jre-headless"; return; fi
+    if [ -n "$(apt-cache pkgnames "openjdk-$number-$1-headless" 2>/dev/null)" ]; then echo "openjdk-$number-$1-headless"; return; fi
   done
-  echo default-jre-headless
+  echo "default-$1-headless"
 }
 
 missing=()
@@ -21,6 +22,11 @@ if [ "${1:-}" = kafka ]; then
   java_works || missing+=(JAVA)
   command -v mvn >/dev/null || missing+=(maven)
   command -v openssl >/dev/null || missing+=(openssl)
+elif [ "${1:-}" = catalogs ]; then
+  { java_works && command -v javac >/dev/null; } || missing+=(JDK)
+  command -v mvn >/dev/null || missing+=(maven)
+  # Debian keeps the server off the search path.
+  command -v postgres >/dev/null || [ -n "$(compgen -G '/usr/lib/postgresql/*/bin/postgres' || true)" ] || missing+=(postgresql)
 else
   command -v g++ >/dev/null || missing+=(g++)
   command -v mold >/dev/null || missing+=(mold)
@@ -42,9 +48,11 @@ if [ "${#missing[@]}" -gt 0 ]; then
   if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
     echo "installing system packages: ${missing[*]}" >&2
     "${as_root[@]}" apt-get update -qq
-    missing=("${missing[@]/JAVA/$(java_package)}")
+    missing=("${missing[@]/JAVA/$(java_package jre)}")
+    missing=("${missing[@]/JDK/$(java_package jdk)}")
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq "${missing[@]}" >/dev/null
   else
+    missing=("${missing[@]/JDK/a headless Java development kit, 17 or newer}")
     echo "missing system packages (Debian's names): ${missing[*]/JAVA/a headless Java 17 or newer}; install them, then run make again" >&2
     exit 1
   fi

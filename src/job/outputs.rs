@@ -161,6 +161,13 @@ impl Prepared {
         topics.into_iter().map(|(name, topic)| Ok((name, claim(topic, last, force)?))).collect()
     }
 
+    /// The tables of the outputs and of their dead letters, whether they are there or not.
+    pub(super) fn all_tables(&self) -> Result<Vec<TableName>> {
+        let tables = self.targets.iter().filter_map(Target::table);
+        let both = |name: &TableName| Ok([name.clone(), TableName::parse(&dead_letter::table_name(&name.to_string()), "")?]);
+        Ok(tables.map(both).collect::<Result<Vec<_>>>()?.concat())
+    }
+
     /// The table of an output, and that of its dead letters if anything can go there.
     fn wanted_tables(
         &self,

@@ -253,6 +253,7 @@ impl Prepared {
         let last = self.claim(&dir, &newest, sources, options)?;
         failpoint::hit("K21");
         self.catalog.claim_owner(&last.manifest.version, last.manifest.owner)?;
+        self.catalog.claim_tables(&last.manifest.version, last.manifest.owner, &self.all_tables()?)?;
         let outputs = self.make_outputs(&last, None, options.force)?;
         failpoint::hit("K21");
         let mut committer = self.committer(&dir, &last.manifest, &outputs)?;

@@ -41,18 +41,19 @@ impl Settings {
     }
 
     /// The settings in force, by name. Secrets are not in it.
-    fn to_dict(&self) -> BTreeMap<String, &str> {
+    fn to_dict(&self) -> BTreeMap<String, String> {
         let settings = &self.0;
+        let catalog_url = settings.catalog_url.to_string();
         let fixed = [
             ("log.url", settings.log_url.as_str()),
-            ("catalog.url", &settings.catalog_url),
+            ("catalog.url", &catalog_url),
             ("catalog.name", &settings.catalog_name),
             ("catalog.namespace", &settings.catalog_namespace),
             ("warehouse", &settings.warehouse),
             ("checkpoints", &settings.checkpoints),
             ("sink.url", &settings.sink_url),
         ];
-        let fixed = fixed.into_iter().map(|(name, value)| (name.to_owned(), value));
-        fixed.chain(settings.kafka.shown().map(|(name, value)| (format!("kafka.{name}"), value))).collect()
+        let fixed = fixed.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        fixed.chain(settings.kafka.shown().map(|(name, value)| (format!("kafka.{name}"), value.to_owned()))).collect()
     }
 }

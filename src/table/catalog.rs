@@ -20,8 +20,9 @@ use super::manifests::ManifestReader;
 use super::marker::{Marker, OWNER};
 use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
+use super::rest;
 use super::snapshot::ROWS;
-use super::sql::{Database, OwnerRow, Swap, Swapped};
+use super::store::{Found, Loaded, OwnerRow, Store, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
@@ -76,11 +77,11 @@ const METADATA_PROPERTIES: [(&str, &str); 3] = [
     ("write.metadata.previous-versions-max", "100"),
 ];
 
-/// A catalog of Iceberg tables in a SQLite database. Cheap to clone; clones share the connection.
+/// A catalog of Iceberg tables. Cheap to clone; clones share the connection.
 #[derive(Clone)]
 pub struct Catalog {
     pub(super) io: Io,
-    pub(super) database: Arc<Database>,
+    pub(super) store: Arc<Store>,
     pub(super) settings: Settings,
     pub(super) manifests: ManifestReader,
     pub(super) door: Door,
@@ -122,17 +123,13 @@ pub struct CreateTable {
 }
 
 impl Catalog {
-    /// Opens the catalog at `sqlite://PATH` (relative to the working directory unless absolute) and creates it on first use.
+    /// Opens the catalog at `sqlite://PATH` (relative to the working directory unless absolute), in the PostgreSQL database
+    /// `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, or behind the REST protocol at `https://HOST/PATH`. In a database it is
+    /// created on first use.
     ///
-    /// `name` is the `catalog_name` that all tools must agree on (kappa's default is `kappa`); new tables go under
-    /// `warehouse`, a `file://` URL.
+    /// `name` is the `catalog_name` that all tools must agree on (kappa's default is `kappa`), or the warehouse that a REST server
+    /// is asked for; new tables go under `warehouse`, a `file://` URL.
     pub fn open(url: &str, name: &str, warehouse: &str) -> Result<Self> {
-        let Some(path) = url.strip_prefix("sqlite://") else {
-            return Err(Error::config("unsupported_catalog", format!("catalog {url} is not of a kind this release opens"))
-                .hint("use sqlite://PATH"));
-        };
-        let io = Io::new()?;
-        let path = absolute(path)?;
         let Some(warehouse_path) = warehouse.strip_prefix("file://") else {
             return Err(Error::config(
                 "unsupported_warehouse",
@@ -141,12 +138,13 @@ impl Catalog {
             .hint("use file://PATH"));
         };
         let warehouse = format!("file://{}", absolute(warehouse_path)?.display());
-        let database = Arc::new(Database::open(&io, &path, name)?);
+        let io = Io::new()?;
+        let store = Arc::new(Store::open(&io, url, name)?);
         let manifests = ManifestReader::new(io.clone());
         Ok(Self {
             io,
             manifests,
-            database,
+            store,
             settings: Settings::default(),
             door: Door::default(),
             name: name.to_owned(),
@@ -184,12 +182,20 @@ impl Catalog {
     pub fn load(&self, name: &TableName) -> Result<Option<Table>> {
         let mut gone: Option<(String, Error)> = None;
         for _ in 0..LOOKS {
-            let location = self.door.pass(Act::Find, || self.io.run(self.database.location(name)))?;
-            let Some(location) = location else { return Ok(None) };
+            let found = self.door.pass(Act::Find, || self.io.run(self.store.find(name)))?;
+            let Some(found) = found else { return Ok(None) };
             let seen = self.seen.lock().ok().and_then(|seen| seen.get(name).cloned());
-            if let Some(table) = seen.filter(|table| table.metadata_location == location) {
+            if let Some(table) = seen.filter(|table| table.metadata_location == found.location()) {
                 return Ok(Some(table));
             }
+            let location = match found {
+                Found::At(location) => location,
+                Found::Whole(loaded) => {
+                    let table = Table::loaded(name, *loaded);
+                    self.remember(&table);
+                    return Ok(Some(table));
+                }
+            };
             match (metadata::read(&location, name), gone) {
                 (Ok((metadata, refs)), _) => {
                     let table = Table::new(name.clone(), metadata, location, refs);
@@ -222,15 +228,24 @@ impl Catalog {
 
     /// All tables of the catalog, in order. Names that kappa would not make are left out.
     pub fn list(&self) -> Result<Vec<TableName>> {
-        let rows = self.io.run(self.database.list())?;
+        let rows = self.io.run(self.store.list())?;
         Ok(rows.iter().filter_map(|(namespace, table)| TableName::parse(table, namespace).ok()).collect())
     }
 
     /// Creates a table: Iceberg v2, unpartitioned, without rows.
     pub fn create(&self, create: &CreateTable) -> Result<Table> {
         let table = self.stage(create)?;
-        let insert = || self.io.run(self.database.insert(&create.name, &table.metadata_location));
-        if self.door.pass(Act::Create, insert)? {
+        let insert = || match &*self.store {
+            Store::Sql(database) => {
+                let inserted = self.io.run(database.insert(&create.name, &table.metadata_location))?;
+                Ok(inserted.then(|| table.clone()))
+            }
+            // The identity and the ids of columns are the server's to give.
+            Store::Rest(rest) => {
+                Ok(self.io.run(rest.create(&create.name, &table.metadata))?.map(|made| Table::loaded(&create.name, made)))
+            }
+        };
+        if let Some(table) = self.door.pass(Act::Create, insert)? {
             self.remember(&table);
             return Ok(table);
         }
@@ -242,6 +257,15 @@ impl Catalog {
     /// Puts fresh tables in the places of old ones, under the same names, if the old ones are still what the catalog has:
     /// all of them, or none. The files of the old ones stay for the garbage collector.
     pub fn replace(&self, changes: &[(Table, &CreateTable)]) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if !self.store.names_metadata() {
+            let names: Vec<_> = changes.iter().map(|(old, _)| old.name.to_string()).collect();
+            let message = format!("a REST catalog cannot put a new table in the place of {} in one step", names.join(", "));
+            return Err(Error::refused("replace_unsupported", message)
+                .hint("drop the old table with the catalog's own tools, or write to a new name"));
+        }
         let tables = changes.iter().map(|(_, create)| self.stage(create)).collect::<Result<Vec<_>>>()?;
         let swap = |((old, _), new): (&(Table, &CreateTable), &Table)| old.swap_for(new);
         let swaps: Vec<Swap> = changes.iter().zip(&tables).map(swap).collect();
@@ -260,7 +284,7 @@ impl Catalog {
 
     /// Takes the table out of the catalog if it is still as it was loaded. Its files stay for the garbage collector.
     pub fn drop_table(&self, table: &Table) -> Result<()> {
-        if self.io.run(self.database.remove(&table.name, &table.metadata_location))? {
+        if self.io.run(self.store.remove(&table.name, &table.metadata_location))? {
             return Ok(());
         }
         Err(changed(&table.name))
@@ -270,8 +294,23 @@ impl Catalog {
     /// conflict.
     pub fn claim_owner(&self, version: &str, owner: u64) -> Result<()> {
         let ours = sql_integer(owner)?;
-        let now = self.door.pass(Act::Claim, || self.io.run(self.database.claim(version, ours)))?;
+        // Where there is no database, the tables say whose they are.
+        let Store::Sql(database) = &*self.store else { return Ok(()) };
+        let now = self.door.pass(Act::Claim, || self.io.run(database.claim(version, ours)))?;
         if now == ours { Ok(()) } else { Err(fenced(version, ours, Some(now))) }
+    }
+
+    /// Whether the store itself knows whose a version is.
+    pub(super) fn has_owners(&self) -> bool {
+        matches!(&*self.store, Store::Sql(_))
+    }
+
+    /// Looks whether the version of a table is this owner's: `Conflict` if it is not.
+    pub(super) fn check_owner(&self, table: &Table, row: &OwnerRow<'_>) -> Result<()> {
+        self.door.pass(Act::Find, || match &*self.store {
+            Store::Sql(database) => self.io.run(database.check_owner(row)),
+            Store::Rest(_) => rest::check_owner(&table.metadata, row),
+        })
     }
 
     /// The time of a snapshot that is made now, in milliseconds since 1970 UTC.
@@ -294,9 +333,9 @@ impl Catalog {
         let base = self.require(name).unwrap();
         let builder = change(base.metadata().clone().into_builder(Some(base.metadata_location.clone())));
         let to = format!("{}/metadata/99999-{}.metadata.json", base.location(), time::new_uuid());
-        base.next(builder.build().unwrap().metadata, to.clone()).write_metadata().unwrap();
-        let swap = Swap { name: name.clone(), from: base.metadata_location, to };
-        assert!(matches!(self.swap(&[swap], None).unwrap(), Swapped::Done));
+        let next = base.next(builder.build().unwrap().metadata, to);
+        self.write_metadata(&next).unwrap();
+        assert!(matches!(self.swap(&[base.swap_for(&next)], None).unwrap(), Swapped::Done));
     }
 
     /// Writes the first metadata file of a table that no catalog names yet.
@@ -312,16 +351,24 @@ impl Catalog {
         let write = || {
             durable::create_directory(&directory.join("data"))?;
             durable::create_directory(&directory.join("metadata"))?;
-            table.write_metadata()?;
-            durable::sync_directory(&directory.join("metadata"))
+            self.write_metadata(&table)
         };
         write().inspect_err(|_| drop(std::fs::remove_dir_all(&directory)))?;
         Ok(table)
     }
 
+    /// Makes the metadata of a table that is to come durable, unless the store does.
+    pub(super) fn write_metadata(&self, table: &Table) -> Result<()> {
+        if !self.store.names_metadata() {
+            return Ok(());
+        }
+        table.write_metadata()?;
+        durable::sync_directory(&files::path_of(&format!("{}/metadata", table.location()))?)
+    }
+
     /// Moves tables and the owner's row, or nothing. Where the catalog does not answer nobody knows which.
     pub(super) fn swap(&self, swaps: &[Swap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
-        let passed = self.door.pass(Act::Swap, || Ok(self.io.run(self.database.swap(swaps, owner))));
+        let passed = self.door.pass(Act::Swap, || Ok(self.io.run(self.store.swap(swaps, owner))));
         passed.unwrap_or_else(|error| Ok(Swapped::Unknown(error)))
     }
 
@@ -363,7 +410,7 @@ fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<Ta
     Ok(built.map_err(|error| iceberg_error(&format!("create table {}", create.name), error))?.metadata)
 }
 
-fn absolute(path: &str) -> Result<PathBuf> {
+pub(super) fn absolute(path: &str) -> Result<PathBuf> {
     let path = Path::new(path);
     let whole = std::path::absolute(path).map_err(|error| Error::io("find", path, error))?;
     if whole.components().any(|part| part == std::path::Component::ParentDir) {
@@ -400,8 +447,12 @@ impl Table {
         Self { metadata: Arc::new(metadata), metadata_location, ..self.clone() }
     }
 
+    fn loaded(name: &TableName, loaded: Loaded) -> Self {
+        Self::new(name.clone(), loaded.metadata, loaded.location, loaded.refs)
+    }
+
     /// Writes the metadata file and makes its content durable.
-    pub(super) fn write_metadata(&self) -> Result<()> {
+    fn write_metadata(&self) -> Result<()> {
         let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
         metadata::write(&self.metadata, &self.refs, &self.metadata_location, &mut pieces)
     }
@@ -428,7 +479,13 @@ impl Table {
 
     /// The step from this state to the next.
     pub(super) fn swap_for(&self, next: &Self) -> Swap {
-        Swap { name: self.name.clone(), from: self.metadata_location.clone(), to: next.metadata_location.clone() }
+        Swap {
+            name: self.name.clone(),
+            from: self.metadata_location.clone(),
+            to: next.metadata_location.clone(),
+            base: self.metadata.clone(),
+            next: next.metadata.clone(),
+        }
     }
 
     /// Whether snapshots may be forgotten and files removed: Iceberg's `gc.enabled`, which says that others may share them.

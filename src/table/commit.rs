@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use iceberg::spec::DataFile;
+use iceberg::spec::{DataFile, ManifestFile};
 use uuid::Uuid;
 
 use super::catalog::{Catalog, Table, sql_integer};
@@ -14,8 +14,9 @@ use super::key_index::Step;
 use super::live::{Live, manifests};
 use super::marker::{Decision, Facts, Marker, decide};
 use super::name::TableName;
-use super::snapshot::{self, Built, Change, Notes, build};
-use super::sql::{OwnerRow, Swap, Swapped};
+use super::rest;
+use super::snapshot::{self, Built, Change, Notes};
+use super::store::{OwnerRow, Swap, Swapped};
 use super::upsert::{self, Planned, Staged, Upserts};
 use crate::error::{Error, Result};
 use crate::protocol::checkpoint::{StagedContent, StagedFile};
@@ -202,6 +203,9 @@ impl Catalog {
                 .hint("the version that this process wrote is gone: stop it"));
         }
         snapshot::check_supported(base)?;
+        if !self.has_owners() {
+            rest::check_owner(base.metadata(), &fence.row()?)?;
+        }
         let marker = marker_of(commit)?;
         if let Decision::Already(snapshot_id) = decide(&Facts::of(base.metadata(), &marker), &marker)? {
             let snapshot = snapshot_id.and_then(|id| base.metadata().snapshot_by_id(id));
@@ -217,7 +221,7 @@ impl Catalog {
         let mut summary = commit.summary.clone();
         summary.insert(STAGED.to_owned(), if copied { "copied" } else { "adopted" }.to_owned());
         let notes = Notes { summary: &summary, properties: marker.properties(), now: self.now_ms() };
-        let built = build(&self.manifests, base, manifests, &change, notes, &self.settings, created)?;
+        let built = self.build(base, manifests, &change, notes, created)?;
         let swap = base.swap_for(&built.table);
         let primary_key = match &commit.kind {
             CommitKind::Append => Vec::new(),
@@ -231,7 +235,7 @@ impl Catalog {
         &self,
         commit: &TableCommit,
         base: &Table,
-        manifests: &[iceberg::spec::ManifestFile],
+        manifests: &[ManifestFile],
         created: &mut Vec<String>,
     ) -> Result<Planned> {
         let staged = staged(commit, base)?;
@@ -248,6 +252,21 @@ impl Catalog {
         }
     }
 
+    /// Builds a table's next state, durable as far as the store does not make it so.
+    pub(super) fn build(
+        &self,
+        base: &Table,
+        manifests: Vec<ManifestFile>,
+        change: &Change,
+        notes: Notes<'_>,
+        created: &mut Vec<String>,
+    ) -> Result<Built> {
+        let built = snapshot::build(&self.manifests, base, manifests, change, notes, &self.settings, created)?;
+        created.push(built.table.metadata_location().to_owned());
+        self.write_metadata(&built.table)?;
+        Ok(built)
+    }
+
     /// Moves tables to what was built for them, if the version is still this owner's.
     pub(super) fn publish(&self, swaps: &[Swap], fence: &Fence) -> Result<Swapped> {
         self.swap(swaps, Some(&fence.row()?))
@@ -260,6 +279,10 @@ impl Catalog {
 
     /// Goes on from what the catalog has now.
     pub(super) fn adopt(&self, built: &Built) {
+        if !self.store.names_metadata() {
+            // What the server has made of it, the next look says; old files are its own to remove.
+            return;
+        }
         self.remember(&built.table);
         let location = built.table.location();
         files::remove_quietly(built.expired_metadata.iter().filter(|url| files::is_below(url, location)));

@@ -6,11 +6,13 @@
 //! catalog points at it.
 //!
 //! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
-//! [`datafile`] Parquet and its metrics; [`deletes`] of rows by their positions; [`catalog`] over [`sql`]; [`commit`] with [`marker`] (a pure decision),
+//! [`datafile`] Parquet and its metrics; [`deletes`] of rows by their positions; [`catalog`] over a [`store`], which is [`sql`] or
+//! [`rest`]; [`claim`]; [`commit`] with [`marker`] (a pure decision),
 //! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
 //! [`maintenance`] keeps it small; [`live`] what a snapshot holds, and [`scan`] its rows.
 
 pub mod catalog;
+mod claim;
 pub mod commit;
 pub mod datafile;
 mod deletes;
@@ -25,10 +27,12 @@ pub mod marker;
 mod metadata;
 pub mod name;
 mod prune;
+mod rest;
 pub mod scan;
 pub mod schema;
 mod snapshot;
 mod sql;
+mod store;
 mod upsert;
 
 pub use expiry::Forgotten;
@@ -40,6 +44,8 @@ pub use key_index::{IndexPolicy, KeyStore, OpenKeyStore};
 #[cfg(test)]
 pub(crate) use metadata::tests::said_by_a_job;
 pub use name::TableName;
+#[cfg(test)]
+pub(crate) use sql::fresh_schema;
 
 use crate::error::Error;
 

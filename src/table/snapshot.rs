@@ -50,7 +50,14 @@ pub(super) fn rows_of(files: &[DataFile]) -> i64 {
     files.iter().map(|file| file.record_count() as i64).sum()
 }
 
-/// A table's next state, written and durable, not yet in the catalog.
+impl Change {
+    /// A snapshot with the same files.
+    pub(super) fn nothing() -> Self {
+        Self::append(vec![])
+    }
+}
+
+/// A table's next state, not yet in the catalog.
 #[derive(Debug)]
 pub(super) struct Built {
     pub(super) table: Table,
@@ -84,7 +91,7 @@ pub(super) fn check_supported(table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Builds the snapshot of `change` on `base`. Every file made is noted in `created`, also when this fails.
+/// Builds the snapshot of `change` on `base`; its manifests are written. Every file made is noted in `created`, also when this fails.
 pub(super) fn build(
     reader: &ManifestReader,
     base: &Table,
@@ -120,10 +127,7 @@ pub(super) fn build(
     });
     let built = builder.set_properties(notes.properties).and_then(|builder| builder.build()).map_err(failed)?;
     let location = next_location(base, &built.metadata)?;
-    created.push(location.clone());
     let table = base.next(built.metadata, location);
-    table.write_metadata()?;
-    durable::sync_directory(&files::path_of(&format!("{}/metadata", base.location()))?)?;
     let expired_metadata = built.expired_metadata_logs.into_iter().map(|entry| entry.metadata_file).collect();
     Ok(Built { table, snapshot_id, forgotten, expired_metadata })
 }

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import kappa
+from catalog_support import *  # noqa: F403 (its fixtures)
 from kafka_support import *  # noqa: F403 (its fixtures)
 from kappa import col
 from kappa.testing import temporary

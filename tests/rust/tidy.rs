@@ -17,10 +17,11 @@ const LAYERS: [&[&str]; 9] = [
 /// The words that all the others speak: their own row may use them too.
 const WORDS: [&str; 2] = ["error", "time"];
 /// Crates that may be named in some places only.
-const DOORS: [(&str, &[&str]); 5] = [
+const DOORS: [(&str, &[&str]); 6] = [
     ("rocksdb", &["state/rocksdb.rs"]),
     ("iceberg", &["table/", "sink/iceberg"]),
-    ("sqlx", &["table/"]),
+    ("sqlx", &["table/sql/"]),
+    ("reqwest", &["table/rest/"]),
     ("pyo3", &["python/", "python.rs"]),
     ("rdkafka", &["broker/", "broker.rs"]),
 ];

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod age_tests;
 #[cfg(test)]
+mod catalog_suite;
+#[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
 mod crash_tests;
@@ -15,6 +17,8 @@ mod maintenance_tests;
 mod measure_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod proxy;
 #[cfg(test)]
 mod readers_tests;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use iceberg::spec::{SnapshotReference, SnapshotRetention};
 use uuid::Uuid;
 
 use super::IcebergStaging;
+use super::proxy::Proxy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Epoch;
 use crate::plan::schema::{DataType, Field, Schema, TimeUnit};
@@ -33,6 +34,8 @@ pub(super) type Row = (Option<String>, i64);
 pub(super) struct World {
     pub(super) directory: tempfile::TempDir,
     pub(super) catalog: Catalog,
+    pub(super) url: String,
+    namespace: String,
     faults: Arc<Faults>,
 }
 
@@ -50,8 +53,8 @@ pub(super) enum Fault {
 /// Stands in the door of the catalog.
 struct Faults {
     next: AtomicU8,
-    /// What another process does once the catalog was asked where a table is.
-    meanwhile: Mutex<Option<Meanwhile>>,
+    /// What another process does once the catalog was asked so many times where a table is.
+    meanwhile: Mutex<Option<(usize, Meanwhile)>>,
 }
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
@@ -63,15 +66,28 @@ impl Faults {
     }
 }
 
+impl Faults {
+    fn found(&self) {
+        let mut held = self.meanwhile.lock().unwrap();
+        match held.take() {
+            Some((1, act)) => {
+                drop(held);
+                act();
+            }
+            Some((finds, act)) => *held = Some((finds - 1, act)),
+            None => {}
+        }
+    }
+}
+
 impl Keeper for Faults {
     fn enter(&self, act: Act) -> Result<u64> {
         self.meet(act, Fault::RequestLost).map(|()| 0)
     }
 
     fn leave(&self, act: Act, _: u64) -> Result<()> {
-        let meanwhile = if act == Act::Find { self.meanwhile.lock().unwrap().take() } else { None };
-        if let Some(act) = meanwhile {
-            act();
+        if act == Act::Find {
+            self.found();
         }
         self.meet(act, Fault::ReplyLost)
     }
@@ -104,15 +120,73 @@ pub(super) fn schema() -> Schema {
     Schema { fields: vec![Field::new("k", DataType::String), Field::new("n", DataType::Int64), Field::new("t", time)] }
 }
 
+/// What a catalog is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Sqlite,
+    /// In the database that `KAPPA_TEST_POSTGRES` names, in a schema of its own.
+    Postgres,
+    /// Behind the server that `KAPPA_TEST_REST` names, in a namespace of its own.
+    Rest,
+}
+
+impl Kind {
+    /// A catalog that nobody else uses; none where its server is not there.
+    fn url(self, directory: &std::path::Path) -> Option<String> {
+        let variable = match self {
+            Self::Sqlite => return Some(sqlite(directory)),
+            Self::Postgres => "KAPPA_TEST_POSTGRES",
+            Self::Rest => "KAPPA_TEST_REST",
+        };
+        let Ok(url) = std::env::var(variable) else {
+            assert!(std::env::var("KAPPA_REQUIRE_CATALOGS").is_err(), "{variable} is not set");
+            eprintln!("NOT CHECKED: {variable} is not set");
+            return None;
+        };
+        Some(if self == Self::Postgres { crate::table::fresh_schema(&url) } else { url })
+    }
+}
+
+fn sqlite(directory: &std::path::Path) -> String {
+    format!("sqlite://{}/state/catalog.db", directory.display())
+}
+
 impl World {
     pub(super) fn new(settings: Settings) -> Self {
+        Self::on(Kind::Sqlite, settings).unwrap()
+    }
+
+    /// A world of its own in a catalog of a kind; none where that is not there.
+    pub(super) fn on(kind: Kind, settings: Settings) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
+        let url = kind.url(directory.path())?;
+        Some(Self::at(kind, url, directory, settings))
+    }
+
+    /// The same by way of a proxy.
+    pub(super) fn by_proxy(kind: Kind, settings: Settings) -> Option<(Self, Proxy)> {
+        let directory = tempfile::tempdir().unwrap();
+        let url = kind.url(directory.path())?;
+        let (before, after) = url.split_once("127.0.0.1:").unwrap();
+        let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        let proxy = Proxy::new(after[..digits].parse().unwrap());
+        let url = format!("{before}127.0.0.1:{}{}", proxy.port, &after[digits..]);
+        Some((Self::at(kind, url, directory, settings), proxy))
+    }
+
+    fn at(kind: Kind, url: String, directory: tempfile::TempDir, settings: Settings) -> Self {
+        let namespace = if kind == Kind::Rest { format!("n{}", time::new_uuid().simple()) } else { "metric".to_owned() };
         let faults = Arc::new(Faults { next: AtomicU8::new(Fault::None as u8), meanwhile: Mutex::default() });
-        let catalog = open(directory.path()).with_settings(settings).behind(Door::kept_by(faults.clone()));
+        let catalog = open_at(&url, directory.path()).with_settings(settings).behind(Door::kept_by(faults.clone()));
         let catalog = catalog.with_key_stores(Arc::new(|_| Ok(Box::<Keys>::default())));
-        let world = Self { catalog, directory, faults };
+        let world = Self { catalog, directory, url, namespace, faults };
         world.catalog.claim_owner(VERSION, 1).unwrap();
         world
+    }
+
+    /// The name of a table of this world.
+    pub(super) fn name(&self, table: &str) -> TableName {
+        TableName::parse(table, &self.namespace).unwrap()
     }
 
     /// Upserts that rewrite below this many bytes.
@@ -127,16 +201,26 @@ impl World {
 
     /// Does something between the next commit's look at a table and its work.
     pub(super) fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
-        *self.faults.meanwhile.lock().unwrap() = Some(Box::new(act));
+        self.meanwhile_after(1, act);
+    }
+
+    /// The same after so many looks.
+    pub(super) fn meanwhile_after(&self, finds: usize, act: impl FnOnce() + Send + 'static) {
+        *self.faults.meanwhile.lock().unwrap() = Some((finds, Box::new(act)));
     }
 
     /// Another process' view of the same catalog.
     pub(super) fn other(&self) -> Catalog {
-        open(self.directory.path())
+        open_at(&self.url, self.directory.path())
     }
 
     pub(super) fn create(&self, table: &str, key: &[&str]) -> Table {
-        self.catalog.create(&create(table, key)).unwrap()
+        self.catalog.create(&self.to_create(table, key)).unwrap()
+    }
+
+    /// What a table of this world is made of.
+    pub(super) fn to_create(&self, table: &str, key: &[&str]) -> CreateTable {
+        CreateTable { name: self.name(table), ..create(table, key) }
     }
 
     pub(super) fn read(&self, table: &str) -> Vec<Row> {
@@ -144,7 +228,8 @@ impl World {
     }
 
     pub(super) fn read_at(&self, table: &str, snapshot: Option<i64>) -> Vec<Row> {
-        let batches = scan(&self.catalog, table, snapshot);
+        let table = self.catalog.require(&self.name(table)).unwrap();
+        let batches = Scan::plan(self.catalog.manifests(), &table, snapshot).unwrap();
         let mut rows = Vec::new();
         for batch in batches {
             let batch = batch.unwrap();
@@ -166,7 +251,7 @@ impl World {
     }
 
     pub(super) fn summary(&self, table: &str) -> std::collections::HashMap<String, String> {
-        let table = self.catalog.require(&name(table)).unwrap();
+        let table = self.catalog.require(&self.name(table)).unwrap();
         let mut summary = table.metadata().current_snapshot().unwrap().summary().additional_properties.clone();
         summary.insert("operation".into(), table.metadata().current_snapshot().unwrap().summary().operation.as_str().into());
         summary
@@ -174,8 +259,11 @@ impl World {
 }
 
 pub(super) fn open(directory: &std::path::Path) -> Catalog {
-    let url = format!("sqlite://{}/state/catalog.db", directory.display());
-    Catalog::open(&url, "kappa", &format!("file://{}/warehouse", directory.display())).unwrap()
+    open_at(&sqlite(directory), directory)
+}
+
+fn open_at(url: &str, directory: &std::path::Path) -> Catalog {
+    Catalog::open(url, "kappa", &format!("file://{}/warehouse", directory.display())).unwrap()
 }
 
 pub(super) fn create(table: &str, key: &[&str]) -> CreateTable {
@@ -213,9 +301,13 @@ pub(super) fn snapshot_of(outcome: &CommitOutcome) -> i64 {
 
 /// Commits another writer's rows: a snapshot without a marker of this version.
 pub(super) fn foreign_commit(catalog: &Catalog, table: &str, checkpoint: u64, rows: &[Row]) -> Result<()> {
-    let table = catalog.require(&name(table)).unwrap();
+    foreign_commit_to(catalog, &catalog.require(&name(table)).unwrap(), checkpoint, rows)
+}
+
+/// The same to any table.
+pub(super) fn foreign_commit_to(catalog: &Catalog, table: &Table, checkpoint: u64, rows: &[Row]) -> Result<()> {
     let change = if table.primary_key().unwrap().is_empty() { Change::Append(batch(rows)) } else { upsert(rows) };
-    let mut commit = commit_of(&table, checkpoint, stage(&table, vec![change]));
+    let mut commit = commit_of(table, checkpoint, stage(table, vec![change]));
     commit.summary = marker_summary("foreign", "elsewhere", checkpoint, "x");
     catalog.claim_owner("foreign", 1)?;
     catalog.commit(&[commit], &Fence { version: "foreign".into(), owner: 1, checkpoint, recovering: false }).map(|_| ())

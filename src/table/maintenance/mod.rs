@@ -23,8 +23,8 @@ use super::expiry::Forgotten;
 use super::live::{Live, manifests};
 use super::marker::{Facts, Marker};
 use super::name::TableName;
-use super::snapshot::{Built, Change, Notes, build, check_supported};
-use super::sql::Swapped;
+use super::snapshot::{Built, Change, Notes, check_supported};
+use super::store::Swapped;
 use super::{commit, files};
 use crate::error::{Error, Result};
 use crate::protocol::failpoint;
@@ -141,7 +141,7 @@ impl Catalog {
         let Planned { base, manifests, change } = plan;
         let summary = inherited(&base);
         let notes = Notes { summary: &summary, properties: Default::default(), now: self.now_ms() };
-        let built = build(self.manifests(), &base, manifests, &change, notes, &self.settings, created)?;
+        let built = self.build(&base, manifests, &change, notes, created)?;
         match self.publish(&[base.swap_for(&built.table)], fence)? {
             Swapped::Done => {
                 self.adopt(&built);
@@ -208,7 +208,7 @@ fn was_rolled_back(table: &Table) -> bool {
 }
 
 /// What the newest snapshot says about the rows, which stay the same.
-fn inherited(base: &Table) -> BTreeMap<String, String> {
+pub(in crate::table) fn inherited(base: &Table) -> BTreeMap<String, String> {
     let summary = base.metadata().current_snapshot().map(|snapshot| snapshot.summary().additional_properties.clone());
     let ours = summary.unwrap_or_default().into_iter().filter(|(key, _)| key.starts_with("kappa."));
     ours.chain([(COMPACTION.to_owned(), "true".to_owned())]).collect()

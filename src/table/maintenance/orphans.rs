@@ -11,7 +11,6 @@ use uuid::{Uuid, Version};
 
 use super::cleanup::Reach;
 use crate::error::{Error, Result};
-use crate::protocol::door::Act;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::commit::Fence;
 use crate::table::expiry;
@@ -51,8 +50,7 @@ impl Catalog {
         let data = data.into_iter().filter(before(Duration::ZERO));
         let metadata = metadata.into_iter().filter(before(self.settings.orphan_grace));
         let orphans: Vec<PathBuf> = data.chain(metadata).filter(|path| !named.contains(path.as_path())).collect();
-        let owner = fence.row()?;
-        self.door.pass(Act::Find, || self.io.run(self.database.check_owner(&owner)))?;
+        self.check_owner(&table, &fence.row()?)?;
         orphans.iter().try_for_each(|path| match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
             _ => Ok(()),

@@ -1,0 +1,129 @@
+//! A catalog in a SQLite file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Row as _};
+
+use super::session::Session;
+use super::{SCHEMA, TYPE_COLUMN};
+use crate::durable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::io::Io;
+use crate::time;
+
+/// How long to wait for another writer.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Opens the file, and creates it with its parent directories on first use.
+pub(super) fn open(io: &Io, path: &Path) -> Result<Session> {
+    if let Some(parent) = path.parent() {
+        durable::create_directory(parent)?;
+    }
+    let mut attempts = 0;
+    let session = loop {
+        // Going over to WAL needs an exclusive lock that SQLite's busy timeout does not wait for.
+        match io.run(connect(path)) {
+            Err(error) if is_locked(&error) && attempts < 100 => std::thread::sleep(time::jitter(Duration::from_millis(50))),
+            result => break result.map_err(|error| failure(path, "connect", error))?,
+        }
+        attempts += 1;
+    };
+    if let Some(parent) = path.parent() {
+        durable::sync_directory(parent)?;
+    }
+    Ok(session)
+}
+
+async fn connect(path: &Path) -> sqlx::Result<Session> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging();
+    let mut connection = options.connect().await?;
+    for statement in SCHEMA {
+        sqlx::query(statement).execute(&mut connection).await?;
+    }
+    // A catalog of the older schema has no types: every row is a table.
+    let columns = sqlx::query("PRAGMA table_info(iceberg_tables)").fetch_all(&mut connection).await?;
+    if !columns.iter().any(|column| column.get::<String, _>("name") == "iceberg_type") {
+        sqlx::query(TYPE_COLUMN).execute(&mut connection).await?;
+    }
+    Ok(Session::Sqlite(connection))
+}
+
+fn is_locked(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse().ok());
+    code.is_some_and(is_lock)
+}
+
+/// Whether another connection's lock is what a result code of SQLite tells of. The upper bits of one are details.
+fn is_lock(code: i32) -> bool {
+    const BUSY: i32 = 5;
+    const LOCKED: i32 = 6;
+    // Another process begins to use the log of a database in WAL mode, or recovers it.
+    const PROTOCOL: i32 = 15;
+    matches!(code & 0xff, BUSY | LOCKED | PROTOCOL)
+}
+
+/// Another writer's lock passes; all else is of the disk, where SQLite is, or of the database.
+pub(super) fn failure(path: &Path, action: &str, error: sqlx::Error) -> Error {
+    let text = error.to_string();
+    let message = format!("{action} (catalog {}): {text}", path.display());
+    let says = |words: &str| text.contains(words);
+    let made = if says("malformed") || says("not a database") {
+        Error::corruption("catalog", message)
+    } else if is_locked(&error) {
+        Error::new(ErrorKind::Unavailable, "catalog", message).hint(
+            "another process is in the middle of a transaction; if it is one that was stopped (SIGSTOP), end it with kill -9",
+        )
+    } else if says("unable to open") {
+        Error::disk("catalog", message).hint("see whether its directory can be written and has space")
+    } else {
+        Error::disk("catalog", message)
+    };
+    made.source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnection;
+
+    use super::*;
+
+    #[test]
+    fn what_passes_is_a_lock_by_its_code_whatever_the_words() {
+        const BUSY_SNAPSHOT: i32 = 5 | 2 << 8;
+        const LOCKED_VTAB: i32 = 6 | 2 << 8;
+        const IOERR_LOCK: i32 = 10 | 15 << 8;
+        assert_eq!([5, BUSY_SNAPSHOT, 6, LOCKED_VTAB, 15].map(is_lock), [true; 5]);
+        assert_eq!([1, 8, 10, IOERR_LOCK, 11, 13, 19].map(is_lock), [false; 7]);
+
+        let (io, directory) = (Io::new().unwrap(), tempfile::tempdir().unwrap());
+        let options = SqliteConnectOptions::new().filename(directory.path().join("c.db")).create_if_missing(true);
+        let (mut one, mut two) = io.run(async {
+            let options = options.busy_timeout(Duration::ZERO);
+            (options.connect().await.unwrap(), options.connect().await.unwrap())
+        });
+        let refused = |connection: &mut SqliteConnection, statement: &str| {
+            let error = io.run(sqlx::query(statement).execute(connection)).unwrap_err();
+            failure(Path::new("c.db"), "commit", error)
+        };
+        let statements = [
+            "CREATE TABLE locked (a INTEGER)",
+            "CREATE TRIGGER t BEFORE INSERT ON locked BEGIN SELECT RAISE(ABORT, 'the row is locked'); END",
+            "BEGIN EXCLUSIVE",
+        ];
+        for statement in statements {
+            io.run(sqlx::query(statement).execute(&mut one)).unwrap();
+        }
+        let of_another = refused(&mut two, "BEGIN IMMEDIATE");
+        let of_a_trigger = refused(&mut one, "INSERT INTO locked VALUES (1)");
+        assert!(of_a_trigger.to_string().contains("locked"), "{of_a_trigger}");
+        assert_eq!((of_another.is_retryable(), of_a_trigger.is_retryable()), (true, false));
+    }
+}
