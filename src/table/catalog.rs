@@ -3,25 +3,22 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{MetadataLocation, TableCreation};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::expiry::Retention;
 use super::files;
 use super::io::Io;
-use super::key_index::{IndexPolicy, KeyIndexes};
-use super::maintenance::Policy;
+use super::key_index::KeyIndexes;
 use super::manifests::ManifestReader;
 use super::marker::{Marker, OWNER};
 use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
 use super::rest;
 use super::snapshot::ROWS;
+pub use super::settings::Settings;
 use super::store::{Found, Loaded, OwnerRow, Store, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::durable;
@@ -29,43 +26,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::schema::Schema;
 use crate::protocol::door::{Act, Door};
 use crate::time;
-
-/// Limits of the commit. The defaults suit production; tests make them small.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// A table whose live data stays below this many bytes is rewritten by an upsert; a larger one gets position deletes.
-    pub rewrite_below: u64,
-    /// Above this many manifests the small ones are merged into one.
-    pub merge_manifests_above: usize,
-    /// From this many position delete files of about one size on, an upsert writes one that takes their place.
-    pub merge_deletes_at: usize,
-    /// When an index of a table's keys is kept.
-    pub key_index: IndexPolicy,
-    /// How often a commit that lost to another writer is built again.
-    pub attempts: u32,
-    /// Which snapshots a commit forgets.
-    pub retention: Retention,
-    /// Which files are merged.
-    pub compaction: Policy,
-    /// How long before the start of a process metadata was made that nothing names and that may go.
-    pub orphan_grace: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            rewrite_below: 8 << 20,
-            merge_manifests_above: 100,
-            merge_deletes_at: 16,
-            key_index: IndexPolicy::default(),
-            attempts: 20,
-            retention: Retention::default(),
-            compaction: Policy::default(),
-            orphan_grace: Duration::from_secs(24 * 3600),
-        }
-    }
-}
 
 /// How often a catalog is asked where a table is, if what it names is gone each time.
 const LOOKS: usize = 5;
@@ -323,7 +283,7 @@ impl Catalog {
 
     /// Lets time pass for the snapshots.
     #[cfg(test)]
-    pub(crate) fn pass(&self, time: Duration) {
+    pub(crate) fn pass(&self, time: std::time::Duration) {
         self.ahead.fetch_add(time.as_millis() as i64, std::sync::atomic::Ordering::SeqCst);
     }
 

@@ -30,6 +30,7 @@ mod prune;
 mod rest;
 pub mod scan;
 pub mod schema;
+mod settings;
 mod snapshot;
 mod sql;
 mod store;

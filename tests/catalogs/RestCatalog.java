@@ -11,13 +11,13 @@ import org.eclipse.jetty.ee10.servlet.ServletHolder;
 import org.eclipse.jetty.server.Server;
 import org.eclipse.jetty.server.ServerConnector;
 
-/** Iceberg's own REST catalog over a JdbcCatalog in SQLite, on a free port of this machine: DATABASE WAREHOUSE PORT-FILE. */
+/** Iceberg's own REST catalog over a JdbcCatalog in SQLite, on a port of this machine: DATABASE WAREHOUSE READY-FILE PORT. */
 public class RestCatalog {
   public static void main(String[] words) throws Exception {
     JdbcCatalog catalog = new JdbcCatalog();
     catalog.setConf(new Configuration());
     catalog.initialize("rest", Map.of(
-        "uri", "jdbc:sqlite:" + words[0],
+        "uri", "jdbc:sqlite:" + words[0] + "?busy_timeout=30000",
         "warehouse", words[1],
         "jdbc.schema-version", "V1",
         "io-impl", "org.apache.iceberg.hadoop.HadoopFileIO"));

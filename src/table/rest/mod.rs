@@ -5,6 +5,8 @@
 mod changes;
 mod client;
 
+use std::time::Duration;
+
 use iceberg::spec::TableMetadata;
 use serde_json::{Value, json};
 
@@ -15,6 +17,7 @@ use super::metadata::Refs;
 use super::name::TableName;
 use super::store::{Loaded, OwnerRow, Swap, Swapped};
 use crate::error::{Error, ErrorKind, Result};
+use crate::time;
 
 /// The table property that says to whom its version belongs, where no row of a database does.
 pub(super) const OWNER_PROPERTY: &str = "kappa.owner";
@@ -23,6 +26,9 @@ const VERSION_PROPERTY: &str = "kappa.version";
 /// Between the levels of a namespace in a path, if the server names nothing else.
 const SEPARATOR: &str = "%1F";
 const TRANSACTIONS: &str = "POST /v1/{prefix}/transactions/commit";
+/// How often the making of a table is asked for.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
 /// Namespaces in namespaces that are listed.
 const DEPTH: usize = 8;
 
@@ -83,8 +89,22 @@ impl Rest {
         Ok(tables)
     }
 
-    /// Makes a table like this one; none if its name is taken.
+    /// Makes a table like this one; none if its name is taken. Asked again it finds what it has made: no two tables have the same
+    /// place.
     pub(super) async fn create(&self, name: &TableName, metadata: &TableMetadata) -> Result<Option<Loaded>> {
+        let mut attempt = 1;
+        loop {
+            match self.attempt_to_create(name, metadata).await {
+                Err(error) if error.is_retryable() && attempt < ATTEMPTS => {
+                    tokio::time::sleep(time::jitter(PAUSE)).await;
+                    attempt += 1;
+                }
+                made => return made,
+            }
+        }
+    }
+
+    async fn attempt_to_create(&self, name: &TableName, metadata: &TableMetadata) -> Result<Option<Loaded>> {
         let levels: Vec<&str> = name.namespace().split('.').collect();
         let namespaces = self.path(&["namespaces"]);
         let namespace = json!({ "namespace": levels, "properties": {} });
@@ -107,7 +127,6 @@ impl Rest {
             Answer::Conflict(_) => None,
             Answer::Unknown(error) => Some(error),
         };
-        // No two tables have the same place: one that has it is there by this request.
         let there = self.load(name).await?;
         match (there.filter(|there| there.metadata.location() == metadata.location()), error) {
             (Some(ours), _) => Ok(Some(ours)),

@@ -10,6 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 use super::session::Session;
 use super::{SCHEMA, TYPE_COLUMN};
 use crate::error::{Error, ErrorKind, Result};
+use crate::time;
 
 /// How long a statement may wait for another writer, and a transaction for its own process: one that was stopped in the middle
 /// of a commit must not keep its successor out.
@@ -97,15 +98,21 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Of several that find a table missing, one makes it: the others find it there.
+/// Of several that find a table missing, one makes it: the others find it there. `IF NOT EXISTS` is not enough for two at once.
 async fn make(session: &mut Session, statement: &str) -> sqlx::Result<()> {
-    match session.execute(statement, &[]).await {
-        Err(error) if matches!(sqlstate(&error).as_deref(), Some("23505" | "42P07" | "42701" | "XX000")) => session
-            .execute(statement, &[])
-            .await
-            .map(drop)
-            .or_else(|error| if sqlstate(&error).as_deref() == Some("42701") { Ok(()) } else { Err(error) }),
-        made => made.map(drop),
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match session.execute(statement, &[]).await {
+            Err(error) => match sqlstate(&error).as_deref() {
+                Some("42701") => return Ok(()), // the column is there
+                Some("23505" | "42P07" | "42710" | "XX000") if attempt < 10 => {
+                    tokio::time::sleep(time::jitter(super::PAUSE)).await;
+                }
+                _ => return Err(error),
+            },
+            Ok(_) => return Ok(()),
+        }
     }
 }
 
