@@ -15,6 +15,8 @@ pub mod commit;
 pub mod datafile;
 pub mod expiry;
 pub mod files;
+#[cfg(test)]
+pub(crate) mod foreign;
 pub mod io;
 mod key_index;
 pub mod live;
