@@ -155,11 +155,10 @@ class Maintained:
 
     def by(self, procedure: str, name: str, tries: int) -> list[Any] | None:
         """What the procedure has done once it got through. Whether it did or not, the job goes on, and the rows are right."""
-        for number in range(1, tries + 1):
+        done, lost = attempt(self.spark, self.place, name, procedure), 0
+        while done is None and (lost := lost + 1) < tries:
             done = attempt(self.spark, self.place, name, procedure)
-            if done is not None:
-                break
-        print(f"{procedure} of {name}: {f'{done}, at attempt {number}' if done else f'lost {tries} times'}")
+        print(f"{procedure} of {name}: lost {lost} times, then {done}")
         self.commits(name)
         check(self.place, name, self.spark)
         return done
