@@ -30,11 +30,14 @@ use crate::time;
 /// How often a catalog is asked where a table is, if what it names is gone each time.
 const LOOKS: usize = 5;
 
-/// What a new table says of its metadata files: that they are packed, and that other writers too remove old ones, as kappa does.
-const METADATA_PROPERTIES: [(&str, &str); 3] = [
+/// What a new table says to other writers: that metadata files are packed, that old ones are removed, as kappa does, and that a
+/// commit is tried often, at short intervals, since it may meet one of kappa's a second.
+const PROPERTIES: [(&str, &str); 5] = [
     ("write.metadata.compression-codec", "gzip"),
     ("write.metadata.delete-after-commit.enabled", "true"),
     ("write.metadata.previous-versions-max", "100"),
+    ("commit.retry.num-retries", "20"),
+    ("commit.retry.max-wait-ms", "2000"),
 ];
 
 /// A catalog of Iceberg tables. Cheap to clone; clones share the connection.
@@ -356,7 +359,7 @@ fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<Ta
         properties.insert(PRIMARY_KEY_PROPERTY.to_owned(), key);
     }
     properties.entry("write.parquet.compression-codec".to_owned()).or_insert_with(|| "zstd".to_owned());
-    for (key, value) in METADATA_PROPERTIES {
+    for (key, value) in PROPERTIES {
         properties.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
     let creation = TableCreation::builder()

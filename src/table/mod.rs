@@ -18,6 +18,8 @@ pub mod datafile;
 mod deletes;
 pub mod expiry;
 pub mod files;
+#[cfg(test)]
+pub(crate) mod foreign;
 pub mod io;
 mod key_index;
 pub mod live;

@@ -10,6 +10,8 @@ mod commit_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
 mod key_index_tests;
 #[cfg(test)]
 mod maintenance_tests;

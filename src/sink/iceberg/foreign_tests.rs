@@ -1,0 +1,116 @@
+//! Other tools maintain a table between kappa's commits, and in the middle of them.
+
+use std::collections::BTreeMap;
+
+use super::testing::*;
+use crate::sink::Change;
+use crate::table::catalog::Settings;
+use crate::table::foreign::Procedure::{self, ExpireSnapshots, RewriteDataFiles, RewriteManifests, RewritePositionDeleteFiles};
+use crate::table::maintenance::Policy;
+use crate::table::{CommitOutcome, IndexPolicy};
+
+/// In turn, so that each comes upon what each other has left. After a rewrite and an expiry no snapshot has a marker, and what
+/// a commit was to be built on is gone.
+const PROCEDURES: [&[Procedure]; 8] = [
+    &[RewriteManifests],
+    &[RewriteDataFiles],
+    &[RewriteDataFiles, ExpireSnapshots],
+    &[RewritePositionDeleteFiles],
+    &[RewritePositionDeleteFiles, ExpireSnapshots],
+    &[RewriteManifests, ExpireSnapshots],
+    &[ExpireSnapshots],
+    &[RewriteManifests, RewritePositionDeleteFiles, RewriteDataFiles, ExpireSnapshots],
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum When {
+    /// Before a commit.
+    Before,
+    /// After a commit has looked at the table.
+    Meanwhile,
+}
+
+fn settings(rewrite_below: u64, key_index: IndexPolicy) -> Settings {
+    let compaction = Policy { smallest: 1500, fan_in: 5, ..Policy::default() };
+    // Where somebody was quicker, once more is enough.
+    let attempts = 2;
+    Settings {
+        rewrite_below,
+        key_index,
+        compaction,
+        attempts,
+        merge_deletes_at: 4,
+        merge_manifests_above: 6,
+        ..Settings::default()
+    }
+}
+
+/// Keys of which some change often, some now and then, and some never again.
+fn changes(checkpoint: u64) -> BTreeMap<String, i64> {
+    [checkpoint % 3, 10 + checkpoint % 7, 100 + checkpoint].map(|key| (format!("key-{key}"), checkpoint as i64)).into()
+}
+
+/// After each commit the rows are right, and the marker is found: the same checkpoint again does nothing.
+fn run(key: &[&str], settings: Settings, when: When) {
+    let world = World::new(settings);
+    let table = world.create("t", key);
+    let (mut appended, mut upserted) = (Vec::new(), BTreeMap::new());
+    for checkpoint in 1..=24_u64 {
+        let (procedures, other) = (PROCEDURES[checkpoint as usize % PROCEDURES.len()], world.other());
+        let act = move || procedures.iter().for_each(|procedure| other.maintain(&name("t"), *procedure));
+        if when == When::Before {
+            act();
+            if checkpoint > 1 {
+                assert!(matches!(world.commit(&table, checkpoint - 1, vec![]), CommitOutcome::AlreadyCommitted { .. }));
+            }
+        } else {
+            world.meanwhile(act);
+        }
+        let rows: Vec<Row> = changes(checkpoint).into_iter().map(|(key, number)| (Some(key), number)).collect();
+        let change = if key.is_empty() { Change::Append(batch(&rows)) } else { upsert(&rows) };
+        snapshot_of(&world.commit(&table, checkpoint, vec![change]));
+        appended.extend(rows.clone());
+        upserted.extend(rows);
+        let mut expected = if key.is_empty() { appended.clone() } else { upserted.clone().into_iter().collect() };
+        expected.sort();
+        assert_eq!(world.read("t"), expected, "{procedures:?} at checkpoint {checkpoint}");
+        assert_eq!(world.summary("t")["kappa.checkpoint"], checkpoint.to_string());
+        assert!(matches!(world.commit(&table, checkpoint, vec![]), CommitOutcome::AlreadyCommitted { .. }));
+        world.catalog.build_key_index(table.name(), table.uuid(), &GO_ON).unwrap();
+        Care::default().merge(&world, &table, checkpoint);
+        assert_eq!(world.read("t"), expected, "merged at checkpoint {checkpoint}");
+    }
+}
+
+#[test]
+fn an_append_table_that_others_maintain() {
+    run(&[], settings(0, IndexPolicy::default()), When::Before);
+    run(&[], settings(0, IndexPolicy::default()), When::Meanwhile);
+}
+
+#[test]
+fn an_upsert_table_that_others_maintain_before_each_commit() {
+    for rewrite_below in [0, u64::MAX] {
+        run(&["k"], settings(rewrite_below, IndexPolicy::default()), When::Before);
+    }
+    run(&["k"], settings(0, IndexPolicy { rows: 0, rows_a_key: 0 }), When::Before);
+}
+
+/// Position deletes that were made against the base that lost are made again against the one that won: no row comes back.
+#[test]
+fn an_upsert_table_that_others_maintain_during_each_commit() {
+    for rewrite_below in [0, u64::MAX] {
+        run(&["k"], settings(rewrite_below, IndexPolicy::default()), When::Meanwhile);
+    }
+    run(&["k"], settings(0, IndexPolicy { rows: 0, rows_a_key: 0 }), When::Meanwhile);
+}
+
+/// They try as often as kappa does.
+#[test]
+fn a_new_table_lets_others_try_again() {
+    let world = World::rewriting_below(0);
+    let table = world.create("t", &[]);
+    let said = |key: &str| table.metadata().properties()[key].parse::<u64>().unwrap();
+    assert!(said("commit.retry.num-retries") >= 10);
+    assert!(said("commit.retry.max-wait-ms") <= 5000);
+}
