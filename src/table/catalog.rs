@@ -20,6 +20,7 @@ use super::manifests::ManifestReader;
 use super::marker::Marker;
 use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
+use super::pin::Pin;
 use super::sql::{Database, OwnerRow, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::durable;
@@ -381,6 +382,14 @@ impl Table {
     /// The state after this one, at another place; branches and tags but for main stay as they are.
     pub(super) fn next(&self, metadata: TableMetadata, metadata_location: String) -> Self {
         Self { metadata: Arc::new(metadata), metadata_location, ..self.clone() }
+    }
+
+    /// The same with a tag more, and without those of its kind that are old.
+    pub(super) fn next_with(&self, metadata: TableMetadata, metadata_location: String, pin: &Pin<'_>, now: i64) -> Self {
+        let made = |id: i64| self.metadata.snapshot_by_id(id).map(|snapshot| snapshot.timestamp_ms());
+        let refs = self.refs.without_old(pin.prefix, now, made);
+        let refs = refs.with_tag(&format!("{}{}", pin.prefix, pin.name), pin.snapshot, pin.age);
+        Self { refs: Arc::new(refs), ..self.next(metadata, metadata_location) }
     }
 
     /// Writes the metadata file and makes its content durable.

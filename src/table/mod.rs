@@ -8,7 +8,7 @@
 //! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
 //! [`datafile`] Parquet and its metrics; [`catalog`] over [`sql`]; [`commit`] with [`marker`] (a pure decision),
 //! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
-//! [`maintenance`] keeps it small; [`live`] what a snapshot holds, and [`scan`] its rows.
+//! [`maintenance`] keeps it small, and [`pin`] a snapshot from that; [`live`] what a snapshot holds, and [`scan`] its rows.
 
 pub mod catalog;
 pub mod commit;
@@ -23,6 +23,7 @@ pub mod manifests;
 pub mod marker;
 mod metadata;
 pub mod name;
+mod pin;
 mod prune;
 pub mod scan;
 pub mod schema;
@@ -39,6 +40,7 @@ pub use key_index::{IndexPolicy, KeyStore, OpenKeyStore};
 #[cfg(test)]
 pub(crate) use metadata::tests::said_by_a_job;
 pub use name::TableName;
+pub use pin::Pin;
 
 use crate::error::Error;
 

@@ -109,7 +109,7 @@ pub(super) fn build(
 }
 
 /// The next numbered metadata file. A foreign writer's naming is not followed, only its number.
-fn next_location(base: &Table, metadata: &iceberg::spec::TableMetadata) -> Result<String> {
+pub(super) fn next_location(base: &Table, metadata: &iceberg::spec::TableMetadata) -> Result<String> {
     let next = match base.metadata_location().parse::<MetadataLocation>() {
         Ok(location) => location.with_next_version(),
         Err(_) => MetadataLocation::new_with_metadata(base.location(), metadata).with_next_version(),
