@@ -8,7 +8,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup kafka catalogs wheel demo demo-kafka sim test test-rust test-python test-interpreters check format bench bench-kafka bench-state bench-table soak clean
+.PHONY: help setup kafka catalogs wheel demo demo-kafka sim test test-rust test-python test-interpreters check format bench bench-kafka bench-state bench-table bench-diff soak clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ bench-state: wheel ## state beyond its budget of memory; what checkpoints and re
 
 bench-table: wheel ## a table of 10,000 commits, one a second: what commits and scans of it cost (a quarter of an hour)
 	$(VENV)/python benches/table/age.py
+
+bench-diff: wheel ## a diff of 10 million against 10 million rows, beside DuckDB's full outer join (a few minutes)
+	$(VENV)/python benches/query/diff.py
 
 clean: ## what the targets made in the checkout; the cache outside stays
 	rm -rf .venv .kappa-demo .kappa-demo-kafka .kappa-bench .kappa dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,5 +1,6 @@
 //! A job that runs: started from a plan, watched through events, stopped or waited for, with a report at its end.
 
+mod align;
 mod allocator;
 pub mod domain;
 pub mod events;

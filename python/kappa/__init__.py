@@ -19,6 +19,7 @@ from the whole log, exactly once. Rows never enter Python.
 
 from kappa import exceptions
 from kappa._kappa import __version__
+from kappa.comparison import Diff, diff
 from kappa.datatypes import (
     Boolean,
     DataType,
@@ -36,6 +37,7 @@ from kappa.expr import Expr, IntoExpr
 from kappa.functions import coalesce, col, len, lit, when
 from kappa.job import Finding, Job
 from kappa.log import Log, Record
+from kappa.queries import sql
 from kappa.report import RunReport
 from kappa.rows import Rows
 from kappa.run import Mode, Run, RunStatus
@@ -49,6 +51,7 @@ __all__ = [
     "DataType",
     "Date",
     "Decimal",
+    "Diff",
     "Duration",
     "Expr",
     "Finding",
@@ -75,9 +78,11 @@ __all__ = [
     "__version__",
     "coalesce",
     "col",
+    "diff",
     "exceptions",
     "len",
     "lit",
     "read",
+    "sql",
     "when",
 ]

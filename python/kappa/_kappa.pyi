@@ -7,6 +7,7 @@ _Record: TypeAlias = tuple[int, int, int, bytes | None, bytes | None, list[tuple
 # partition, offset, timestamp in ms, key, value, headers
 
 __all__ = [
+    "Diff",
     "Log",
     "LogWriter",
     "RecordBatches",
@@ -17,12 +18,14 @@ __all__ = [
     "after_fork",
     "check",
     "check_key",
+    "diff",
     "explain",
     "extents",
     "fingerprint",
     "read",
     "schema_of",
     "start",
+    "tables",
     "topics",
 ]
 
@@ -59,6 +62,31 @@ def topics(settings: Settings) -> list[str]:
 def read(settings: Settings, table: str, snapshot: int | None, as_of_ms: int | None) -> Rows:
     """The rows of a table now, of a snapshot, or at a time."""
 
+def tables(settings: Settings) -> list[str]:
+    """The tables of the settings' catalog, as `namespace.table`."""
+
+def diff(settings: Settings, a: str, b: str, options: str) -> Diff:
+    """Compares two tables; `options` are JSON."""
+
+@final
+class Diff:
+    """What a comparison found."""
+
+    def report(self) -> str:
+        """The numbers as JSON."""
+
+    def changed(self) -> Rows:
+        """Rows that changed."""
+
+    def only_in_a(self) -> Rows:
+        """Rows of the first table only."""
+
+    def only_in_b(self) -> Rows:
+        """Rows of the second table only."""
+
+    def by_day(self) -> Rows:
+        """Totals by day."""
+
 @final
 class Settings:
     """Where things live. `overrides` come before `KAPPA_*` variables, the configuration file and the defaults."""
@@ -94,6 +122,10 @@ class Run:
 @final
 class Rows:
     """Arrow record batches."""
+
+    @staticmethod
+    def from_arrow(data: object) -> Rows:
+        """Rows of anything that has the Arrow C stream interface."""
 
     def num_rows(self) -> int:
         """How many rows."""

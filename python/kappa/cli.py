@@ -7,11 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from kappa import __version__, doctor, job_command
-from kappa.document import Outcome, Parser, add_global_arguments, config_of, perform
-from kappa.exceptions import ConfigError
+from kappa.document import Outcome, Parser, add_global_arguments, perform
 from kappa.loading import load_job
 from kappa.log_command import add_log_commands
-from kappa.tables import read
+from kappa.table_command import add_table_commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,30 +48,11 @@ def _parser() -> tuple[Parser, set[str]]:
         command.add_argument("job", metavar="JOB.py[:NAME]")
         add_global_arguments(command)
         command.set_defaults(run=function)
-    table = commands.add_parser("read", help="print the rows of a table", allow_abbrev=False)
-    table.add_argument("table", metavar="TABLE")
-    table.add_argument("-n", type=int, default=20, help="how many rows (20; 0 for all)")
-    table.add_argument("--snapshot", type=int, help="of this snapshot")
-    add_global_arguments(table)
-    table.set_defaults(run=_read)
+    names |= add_table_commands(commands)
     health = commands.add_parser("doctor", help="check this machine and the settings", allow_abbrev=False)
     add_global_arguments(health)
     health.set_defaults(run=doctor.run)
-    return parser, {*names, "explain", "check", "read", "doctor"}
-
-
-def _read(args: argparse.Namespace) -> Outcome:
-    if args.n < 0:
-        raise ConfigError(f"-n {args.n}: a number of rows is 0 or more", code="usage")
-    rows = read(args.table, snapshot=args.snapshot, config=config_of(args))
-    limit = args.n or len(rows)
-    data = {
-        "table": args.table,
-        "schema": {name: repr(dtype) for name, dtype in rows.schema.items()},
-        "count": len(rows),
-        "rows": rows.first(limit),
-    }
-    return Outcome(data, rows.format(limit))
+    return parser, {*names, "explain", "check", "doctor"}
 
 
 if __name__ == "__main__":

@@ -225,6 +225,7 @@ class Job:
         output_table: str | Mapping[str, str] | None = None,
         from_: Position | None = None,
         until: Position | None = None,
+        align: str | None = None,
         follow: bool = False,
         parallelism: int | None = None,
         memory: str | int = "512MiB",
@@ -255,6 +256,7 @@ class Job:
             output_table=output_table,
             from_=from_,
             until=until,
+            align=align,
             follow=follow,
             parallelism=parallelism,
             memory=memory,
@@ -274,6 +276,7 @@ class Job:
         output_table: str | Mapping[str, str] | None = None,
         from_: Position | None = None,
         until: Position | None = None,
+        align: str | None = None,
         follow: bool = False,
         parallelism: int | None = None,
         memory: str | int = "512MiB",
@@ -293,7 +296,8 @@ class Job:
 
         `output_table` names the table, or one for each output by its name; outputs that go to topics have none.
         `from_` and `until` are positions in the log (the beginning, the head as it is now, or those the table was
-        started with); `from_="group:NAME"` begins where a consumer group of a Kafka cluster is.
+        started with); `from_="group:NAME"` begins where a consumer group of a Kafka cluster is. `align` names a table: a
+        reprocess ends where that one's newest snapshot is, so that `kappa.diff` finds the two at one position.
         `max_bytes_per_second` (a size such as `"50MiB"`) bounds how fast records are read, so that a replay leaves the
         log's caches to its other readers, `follow` goes on after the head is reached. `replace` starts a table
         anew, `take_over` ignores a stopped process's lock, `allow_gaps` goes on where the log lost records, and `force`
@@ -316,6 +320,7 @@ class Job:
             output_table=output_table,
             from_=from_,
             until=until,
+            align=align,
             follow=follow,
             parallelism=parallelism,
             memory=memory,

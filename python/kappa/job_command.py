@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="from_", metavar="POSITION", help="earliest, head, a time, 24h (ago), group:NAME, P:OFFSET,…"
     )
     job.add_argument("--until", metavar="POSITION", help="head (as it is now; the default), a time, P:OFFSET,…")
+    job.add_argument("--align", metavar="TABLE", help="end where this table's newest snapshot is, to compare the two")
     job.add_argument("--follow", action="store_true", help="go on live once a reprocess has reached the head")
     job.add_argument("--replace", action="store_true", help="discard what the table holds and start again")
     job.add_argument("--take-over", action="store_true", help="ignore the lock of a process that is stopped")
@@ -116,6 +117,7 @@ def execute(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Ou
             output_table=_tables(args.output_table),
             from_=args.from_,
             until=args.until,
+            align=args.align,
             follow=args.follow,
             parallelism=args.parallelism,
             memory=args.memory,

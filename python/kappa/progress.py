@@ -86,7 +86,7 @@ class Wording:
 
     def _caught_up(self, event: Event) -> str:
         if not event["at_head"]:
-            return "caught up: position is at the end that --until names"
+            return "caught up: position is at the end that --until or --align names"
         as_of = words.local(event["head_time_ms"], "%H:%M:%S")
         return f"caught up: position is at the head of the log as of {as_of}"
 

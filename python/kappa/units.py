@@ -84,6 +84,19 @@ def position(value: Position, what: str) -> str:
     return _iso(parsed, what, text)
 
 
+def moment(text: str, what: str) -> datetime:
+    """A time as text, with its zone, or a date, which is UTC.
+
+    >>> moment("2026-03-01", "as_of")
+    datetime.datetime(2026, 3, 1, 0, 0, tzinfo=datetime.timezone.utc)
+    """
+    given = position(text, what)
+    try:
+        return datetime.fromisoformat(given.replace("Z", "+00:00"))
+    except ValueError:
+        raise _invalid(what, text, 'write a time such as "2026-03-01T00:00:00Z"') from None
+
+
 def _iso(value: datetime, what: str, text: str) -> str:
     if value.tzinfo is None:
         raise _invalid(what, text, 'say which time zone it is in, for example "2026-03-01T00:00:00Z"')

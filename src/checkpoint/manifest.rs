@@ -412,6 +412,18 @@ impl Manifest {
         self.sources.iter().flat_map(|source| source.partitions.values()).map(|partition| partition.next.0).sum()
     }
 
+    /// A hash of the domain: what is read of which topics, from where on. Partitions that were found later do not change it.
+    pub fn domain_hash(&self) -> Result<String> {
+        let starts = |source: &SourceState| -> BTreeMap<i32, i64> {
+            let first = source.partitions.iter().filter(|(_, partition)| partition.time.found_at_ms.is_none());
+            first.map(|(number, partition)| (*number, partition.start.0)).collect()
+        };
+        let source = |it: &SourceState| (it.topic.clone(), it.topic_id.clone(), it.floor_ms, starts(it));
+        let sources: Vec<_> = self.sources.iter().map(source).collect();
+        let bytes = serde_json::to_vec(&sources).map_err(|error| Error::internal(format!("the domain as JSON: {error}")))?;
+        Ok(hex(&Sha256::digest(&bytes)))
+    }
+
     /// Positions by topic and partition.
     pub fn positions(&self) -> BTreeMap<&str, BTreeMap<i32, Offset>> {
         let next = |source: &SourceState| source.partitions.iter().map(|(id, p)| (*id, p.next)).collect();

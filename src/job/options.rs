@@ -23,6 +23,9 @@ pub struct RunOptions {
     /// Where a reprocess ends: `head` (default), a time, or offsets.
     #[serde(default)]
     pub until: Option<String>,
+    /// Ends a reprocess where this table's newest snapshot is in the log, so that the two can be compared.
+    #[serde(default)]
+    pub align: Option<String>,
     /// After the end, goes on as a live run.
     #[serde(default)]
     pub follow: bool,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::options::RunOptions;
 use crate::broker::ClientOptions;
+use crate::checkpoint::manifest::Mode;
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::plan::fingerprint::fingerprint;
@@ -58,6 +59,8 @@ pub struct Prepared {
     pub sources: Vec<Arc<dyn LogSource>>,
     /// By output, where it goes.
     pub targets: Vec<Target>,
+    /// The table at whose position in the log a reprocess ends.
+    pub align: Option<TableName>,
     /// Of the plan.
     pub fingerprint: String,
     /// Where versions keep their progress.
@@ -81,6 +84,8 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
     let targets: Vec<Target> =
         plan.outputs.iter().map(|output| target(&plan, output, options, settings)).collect::<Result<_>>()?;
     check_distinct(&targets.iter().filter_map(Target::table).collect::<Vec<_>>())?;
+    let align = options.align.as_deref().map(|text| TableName::parse(text, &settings.catalog_namespace)).transpose()?;
+    check_align(options)?;
     let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
     let catalog = catalog.with_settings(options.tables.clone());
     let sources = lowered
@@ -92,7 +97,21 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
         })
         .collect::<Result<_>>()?;
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
-    Ok(Prepared { plan, lowered, catalog, sources, targets, fingerprint, checkpoints, door: Door::default() })
+    Ok(Prepared { plan, lowered, catalog, sources, targets, align, fingerprint, checkpoints, door: Door::default() })
+}
+
+/// One end is named at most, and by a run that has one.
+fn check_align(options: &RunOptions) -> Result<()> {
+    let refuse = |message: &str, hint: &str| Err(Error::config("align", message).hint(hint));
+    if options.align.is_none() {
+        Ok(())
+    } else if options.until.is_some() {
+        refuse("--until and --align name two ends", "give one of them")
+    } else if options.mode == Mode::Live {
+        refuse("--align is for a reprocess: a live run has no end", "leave it out, or give --mode reprocess")
+    } else {
+        Ok(())
+    }
 }
 
 /// Tables are given to outputs that are there, and that go to none of the topics.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::align::Aligned;
 use super::domain::{add_partitions, new_domain, resume_domain};
 use super::options::{Position, RunOptions};
 use super::outputs::{OutputEnd, VERSION_PROPERTY};
@@ -23,7 +24,7 @@ use crate::plan::lower::{AggregateSpec, PipelineSpec, SourceSpec};
 use crate::plan::time_zones::ZoneTables;
 use crate::protocol::chain::{Place, places};
 use crate::protocol::failpoint;
-use crate::protocol::version::{Request, StoredVersion, VersionDecision, called, common_version, decide_version};
+use crate::protocol::version::{ALIGN, Request, StoredVersion, VersionDecision, called, common_version, decide_version};
 use crate::runtime::pipeline::families_of;
 use crate::source::LogSource;
 use crate::state::encoding::{FORMAT_VERSION, HASH_SEED, KEY_GROUPS};
@@ -65,7 +66,7 @@ impl Prepared {
             replace: options.replace,
             fingerprint: self.fingerprint.clone(),
             from: options.from.clone(),
-            until: options.until.clone(),
+            until: self.until(options),
             tables: names,
         };
         match decide_version(&request, stored.as_ref().map(|(_, stored)| stored))? {
@@ -153,9 +154,10 @@ impl Prepared {
     fn first_manifest(&self, options: &RunOptions) -> Result<Manifest> {
         let now = now_ms();
         let from = options.from.clone().unwrap_or_else(|| "earliest".to_owned());
-        let until = options.until.clone().unwrap_or_else(|| "head".to_owned());
+        let until = self.until(options).unwrap_or_else(|| "head".to_owned());
+        let align = self.align.as_ref().map(|table| Aligned::with(&self.catalog, table)).transpose()?;
         let start = Position::parse("--from", &from, now)?;
-        let end = Position::parse("--until", &until, now)?;
+        let end = if align.is_some() { Position::Head } else { Position::parse("--until", &until, now)? };
         let end = (options.mode == Mode::Reprocess).then_some(&end);
         if options.mode == Mode::Reprocess {
             self.sources
@@ -163,8 +165,11 @@ impl Prepared {
                 .zip(&self.lowered.sources)
                 .try_for_each(|(source, spec)| check_replayable(source.as_ref(), spec))?;
         }
-        let domain =
-            |(spec, source): (_, &Arc<dyn LogSource>)| new_domain(spec, source.as_ref(), &start, end, options.allow_gaps);
+        let domain = |(spec, source): (_, &Arc<dyn LogSource>)| {
+            let mut domain = new_domain(spec, source.as_ref(), &start, end, options.allow_gaps)?;
+            align.as_ref().map(|align| align.freeze(&mut domain)).transpose()?;
+            Ok(domain)
+        };
         let outputs =
             self.plan.outputs.iter().zip(&self.targets).zip(&self.lowered.pipelines).map(|((output, target), pipeline)| {
                 OutputState {
@@ -181,10 +186,13 @@ impl Prepared {
                     dead_letters: Vec::new(),
                 }
             });
+        let sources = self.lowered.sources.iter().zip(&self.sources).map(domain).collect::<Result<_>>()?;
+        let version = new_ordered_uuid().to_string();
+        align.as_ref().map(|align| align.pin(&self.catalog, &version)).transpose()?;
         Ok(Manifest {
             format: FORMAT,
             job: self.plan.job.clone(),
-            version: new_ordered_uuid().to_string(),
+            version,
             timeline: new_uuid().to_string(),
             checkpoint: Epoch(0),
             owner: 1,
@@ -199,7 +207,7 @@ impl Prepared {
             plan: self.plan.clone(),
             fingerprint: self.fingerprint.clone(),
             time_zones: ZoneTables::of_plan(&self.plan)?,
-            sources: self.lowered.sources.iter().zip(&self.sources).map(domain).collect::<Result<_>>()?,
+            sources,
             closed_ms: None,
             visible_ms: None,
             timers: Vec::new(),
@@ -208,6 +216,12 @@ impl Prepared {
             state_checksum: None,
             outputs: outputs.collect(),
         })
+    }
+
+    /// The end that is asked for, as manifests hold it.
+    fn until(&self, options: &RunOptions) -> Option<String> {
+        let align = self.align.as_ref().map(|table| format!("{ALIGN}{table}"));
+        align.or_else(|| options.until.clone())
     }
 
     fn operators(&self) -> Result<Vec<OperatorState>> {

@@ -101,6 +101,11 @@ fn check_first_grouping(input: &Node, after_ms: i64) -> Result<()> {
     Ok(())
 }
 
+/// The first of the named columns of a step's rows that is the event time, whole or truncated, and what is done to it for that.
+pub fn time_column<'a>(rows: &Node, names: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, Vec<Truncation>)> {
+    names.into_iter().find_map(|name| Some((name, truncations(&Expr::Column(name.to_owned()), rows)?)))
+}
+
 /// What an expression over the rows of a step does to the event time; none where it is of anything else. Nothing is done
 /// where it is the event time itself.
 fn truncations(expr: &Expr, rows: &Node) -> Option<Vec<Truncation>> {

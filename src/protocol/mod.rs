@@ -7,5 +7,6 @@ pub mod delivery;
 pub mod door;
 pub mod event_time;
 pub mod failpoint;
+pub mod position;
 pub mod progress;
 pub mod version;

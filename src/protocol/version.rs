@@ -50,6 +50,9 @@ pub struct Request {
 /// What the names of topics begin with where they stand beside names of tables.
 pub const TOPIC_SCHEME: &str = "kafka:";
 
+/// What `until` begins with where a table names the end.
+pub const ALIGN: &str = "align:";
+
 /// A table or topic by its kind: `table metric.t`, `topic payments`.
 pub fn called(name: &str) -> String {
     name.strip_prefix(TOPIC_SCHEME).map_or_else(|| format!("table {name}"), |topic| format!("topic {topic}"))
@@ -157,11 +160,17 @@ pub fn decide_version(request: &Request, stored: Option<&StoredVersion>) -> Resu
     }
     for (option, given, before) in [("--from", &request.from, &stored.from), ("--until", &request.until, &stored.until)] {
         if let Some(given) = given.as_ref().filter(|given| *given != before) {
-            let message = format!("{table} was started with {option} {before}, not {given}");
-            return refuse("other_domain", message, &format!("leave {option} out to go on; {start_over}"));
+            let (before, given) = (as_option(option, before), as_option(option, given));
+            let message = format!("{table} was started with {before}, not {given}");
+            return refuse("other_domain", message, &format!("give what it was started with to go on; {start_over}"));
         }
     }
     Ok(VersionDecision::Resume)
+}
+
+/// An end that a table names has an option of its own.
+fn as_option(option: &str, value: &str) -> String {
+    value.strip_prefix(ALIGN).map_or_else(|| format!("{option} {value}"), |table| format!("--align {table}"))
 }
 
 fn short(fingerprint: &str) -> &str {

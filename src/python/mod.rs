@@ -3,6 +3,7 @@
 //! Plans, options, events and reports cross as JSON, rows as Arrow. `python/kappa/_kappa.pyi` is the other side of it.
 
 mod call;
+mod diff;
 mod log;
 mod plan;
 mod rows;
@@ -15,11 +16,13 @@ mod _kappa {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::diff::{Diff, diff};
+    #[pymodule_export]
     use super::log::{Log, LogWriter, RecordBatches, extents, topics};
     #[pymodule_export]
     use super::plan::{check, check_key, explain, fingerprint, schema_of};
     #[pymodule_export]
-    use super::rows::{Rows, read};
+    use super::rows::{Rows, read, tables};
     #[pymodule_export]
     use super::run::{Run, after_fork, start};
     #[pymodule_export]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StructArray};
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
 use pyo3_arrow::ffi::{ArrayIterator, to_stream_pycapsule};
+use pyo3_arrow::input::AnyRecordBatch;
 
 use super::call::{detached, to_json};
 use super::settings::Settings;
@@ -39,6 +41,16 @@ pub fn read(py: Python<'_>, settings: &Settings, table: &str, snapshot: Option<i
     })
 }
 
+/// The tables of the catalog.
+#[pyfunction]
+pub fn tables(py: Python<'_>, settings: &Settings) -> PyResult<Vec<String>> {
+    let settings = settings.0.clone();
+    detached(py, || {
+        let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+        Ok(catalog.list()?.iter().map(ToString::to_string).collect())
+    })
+}
+
 fn snapshot_at(catalog: &Catalog, name: &TableName, time: i64) -> Result<i64, Error> {
     let table = catalog.require(name)?;
     let history = table.metadata().history();
@@ -56,8 +68,39 @@ impl Rows {
     }
 }
 
+/// Types that kappa's tables have: others are brought to them where no value is lost.
+fn known(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Int8 | DataType::Int16 | DataType::UInt8 | DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 => DataType::Int64,
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        DataType::Float16 | DataType::Float32 => DataType::Float64,
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        other => other.clone(),
+    }
+}
+
 #[pymethods]
 impl Rows {
+    /// Rows of anything that has the Arrow C stream interface.
+    #[staticmethod]
+    fn from_arrow(py: Python<'_>, data: AnyRecordBatch) -> PyResult<Self> {
+        let table = data.into_table()?;
+        detached(py, || {
+            let (batches, schema) = table.into_inner();
+            let field = |field: &Arc<Field>| Field::new(field.name(), known(field.data_type()), field.is_nullable());
+            let schema = Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()));
+            let batch = |batch: RecordBatch| {
+                let columns = batch.columns().iter().zip(schema.fields());
+                let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+                Ok(RecordBatch::try_new(schema.clone(), columns)?)
+            };
+            let batches = batches.into_iter().map(batch).collect::<Result<_, Error>>()?;
+            Ok(Self { schema: schema.clone(), batches })
+        })
+    }
+
     /// How many rows.
     fn num_rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()

@@ -1,3 +1,4 @@
 //! Questions about tables, answered as Arrow.
 
+pub mod diff;
 pub mod read;

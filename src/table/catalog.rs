@@ -16,9 +16,10 @@ use super::manifests::ManifestReader;
 use super::marker::{Marker, OWNER};
 use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
+use super::pin::Pin;
 use super::rest;
-use super::snapshot::ROWS;
 pub use super::settings::Settings;
+use super::snapshot::ROWS;
 use super::store::{Found, Loaded, OwnerRow, Store, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::durable;
@@ -412,6 +413,14 @@ impl Table {
 
     fn loaded(name: &TableName, loaded: Loaded) -> Self {
         Self::new(name.clone(), loaded.metadata, loaded.location, loaded.refs)
+    }
+
+    /// The same with a tag more, and without those of its kind that are old.
+    pub(super) fn next_with(&self, metadata: TableMetadata, metadata_location: String, pin: &Pin<'_>, now: i64) -> Self {
+        let made = |id: i64| self.metadata.snapshot_by_id(id).map(|snapshot| snapshot.timestamp_ms());
+        let refs = self.refs.without_old(pin.prefix, now, made);
+        let refs = refs.with_tag(&format!("{}{}", pin.prefix, pin.name), pin.snapshot, pin.age);
+        Self { refs: Arc::new(refs), ..self.next(metadata, metadata_location) }
     }
 
     /// Writes the metadata file and makes its content durable.

@@ -4,16 +4,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 
-use iceberg::spec::{DataContentType, DataFile, Operation, SnapshotRef};
+use iceberg::spec::{DataContentType, DataFile, Operation};
 
 use super::catalog::{Catalog, Settings, Table};
 use super::datafile::ParquetFile;
+use super::expiry::Forgotten;
 use super::live::{Live, manifests};
 use super::maintenance::Reach;
 use super::name::TableName;
 use super::scan::RowReader;
 use super::snapshot::{Change, Notes, build, next_location};
-use super::sql::Swapped;
+use super::store::Swapped;
 use super::{schema, upsert};
 
 /// What is done.
@@ -38,7 +39,7 @@ impl Catalog {
         }
         let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref)).unwrap();
         let live = Live::load(&self.manifests, &manifests).unwrap();
-        let mut change = Change { added: vec![], added_deletes: vec![], removed: vec![], operation: Operation::Replace };
+        let mut change = Change { operation: Operation::Replace, ..Change::nothing() };
         let mut above = usize::MAX;
         match procedure {
             Procedure::RewriteDataFiles => {
@@ -47,7 +48,7 @@ impl Catalog {
             }
             Procedure::RewritePositionDeleteFiles => {
                 for positions in live.positions().unwrap() {
-                    change.added_deletes.push(upsert::write_deletes(&base, [positions].into(), &mut vec![]).unwrap());
+                    change.added_deletes.push(live.kept.write(&base, [positions].into(), &mut vec![]).unwrap());
                 }
                 change.removed = live.deletes;
             }
@@ -61,14 +62,14 @@ impl Catalog {
 
     fn forget_all_but_the_newest(&self, base: &Table) {
         let metadata = base.metadata();
-        let is_old = |snapshot: &&SnapshotRef| Some(snapshot.snapshot_id()) != metadata.current_snapshot_id();
-        let old: Vec<SnapshotRef> = metadata.snapshots().filter(is_old).cloned().collect();
-        let ids: Vec<i64> = old.iter().map(|snapshot| snapshot.snapshot_id()).collect();
+        let ids: Vec<i64> = metadata.snapshots().map(|snapshot| snapshot.snapshot_id()).collect();
+        let ids: Vec<i64> = ids.into_iter().filter(|id| Some(*id) != metadata.current_snapshot_id()).collect();
+        let old: Vec<Forgotten> = ids.iter().filter_map(|id| Forgotten::of(metadata, *id)).collect();
         let builder = metadata.clone().into_builder(Some(base.metadata_location().to_owned()));
         let next = builder.remove_snapshots(&ids).build().unwrap().metadata;
         let location = next_location(base, &next).unwrap();
         let next = base.next(next, location);
-        next.write_metadata().unwrap();
+        self.write_metadata(&next).unwrap();
         self.put(base, &next);
         self.clean(base.name(), base.uuid(), &old, &mut Reach::default(), &AtomicBool::new(false)).unwrap();
     }

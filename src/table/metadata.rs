@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::time::Duration;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use iceberg::spec::{FormatVersion, MAIN_BRANCH, SnapshotLog, SnapshotRef, TableMetadata};
@@ -32,6 +33,24 @@ impl Refs {
     pub(super) fn snapshots(&self) -> impl Iterator<Item = i64> {
         let others = self.0.iter().filter(|(name, _)| *name != MAIN_BRANCH);
         others.filter_map(|(_, reference)| reference.get("snapshot-id").and_then(Value::as_i64))
+    }
+
+    /// With a tag on a snapshot that ends after a while.
+    pub(super) fn with_tag(&self, tag: &str, snapshot: i64, age: Duration) -> Self {
+        let mut refs = self.0.clone();
+        let tagged = json!({"snapshot-id": snapshot, "type": "tag", "max-ref-age-ms": age.as_millis() as u64});
+        refs.insert(tag.to_owned(), tagged);
+        Self(refs)
+    }
+
+    /// Without those tags of a prefix whose snapshots are older than they say. `made`: when a snapshot was made.
+    pub(super) fn without_old(&self, prefix: &str, now: i64, made: impl Fn(i64) -> Option<i64>) -> Self {
+        let is_old = |(name, reference): &(&String, &Value)| {
+            let made = reference.get("snapshot-id").and_then(Value::as_i64).and_then(&made);
+            let age = reference.get("max-ref-age-ms").and_then(Value::as_i64);
+            name.starts_with(prefix) && made.zip(age).is_some_and(|(made, age)| now.saturating_sub(made) > age)
+        };
+        Self(self.0.iter().filter(|it| !is_old(it)).map(|(name, it)| (name.clone(), it.clone())).collect())
     }
 
     fn with_main(&self, current: Option<i64>) -> Value {

@@ -9,7 +9,7 @@
 //! [`datafile`] Parquet and its metrics; [`deletes`] of rows by their positions; [`catalog`] over a [`store`], which is [`sql`] or
 //! [`rest`]; [`claim`]; [`commit`] with [`marker`] (a pure decision),
 //! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
-//! [`maintenance`] keeps it small; [`live`] what a snapshot holds, and [`scan`] its rows.
+//! [`maintenance`] keeps it small, and [`pin`] a snapshot from that; [`live`] what a snapshot holds, and [`scan`] its rows.
 
 pub mod catalog;
 mod claim;
@@ -28,6 +28,7 @@ pub mod manifests;
 pub mod marker;
 mod metadata;
 pub mod name;
+mod pin;
 mod prune;
 mod rest;
 pub mod scan;
@@ -47,6 +48,7 @@ pub use key_index::{IndexPolicy, KeyStore, OpenKeyStore};
 #[cfg(test)]
 pub(crate) use metadata::tests::said_by_a_job;
 pub use name::TableName;
+pub use pin::Pin;
 #[cfg(test)]
 pub(crate) use sql::fresh_schema;
 

@@ -8,7 +8,7 @@ use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::schema::types::SchemaDescriptor;
 use roaring::RoaringTreemap;
@@ -38,21 +38,37 @@ impl RowReader {
     /// Opens a file for the columns of `schema`, whose fields carry ids; rows at `deleted` positions are left out.
     pub fn open(url: &str, schema: &SchemaRef, deleted: Option<&RoaringTreemap>) -> Result<Self> {
         let path = path_of(url)?;
-        let file = File::open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::corruption("file_missing", format!("table file {} is gone", path.display())),
-            _ => Error::io("open", &path, error),
-        })?;
+        let file = open(&path)?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
             .map_err(|error| parquet_error("read", &path, error))?;
-        let (mask, places) = project(builder.parquet_schema(), schema, &path)?;
         let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
+        let selection = selection(deleted, 0, rows);
+        Self::build(builder, url, &path, schema, selection)
+    }
+
+    /// Opens one row group of a file whose metadata was read before.
+    fn open_group(part: &Part, schema: &SchemaRef, deleted: Option<&RoaringTreemap>) -> Result<Self> {
+        let path = path_of(&part.url)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(open(&path)?, part.metadata.clone());
+        let selection = selection(deleted, part.first, part.rows);
+        Self::build(builder.with_row_groups(vec![part.group]), &part.url, &path, schema, selection)
+    }
+
+    fn build(
+        builder: ParquetRecordBatchReaderBuilder<File>,
+        url: &str,
+        path: &Path,
+        schema: &SchemaRef,
+        selection: Option<RowSelection>,
+    ) -> Result<Self> {
+        let (mask, places) = project(builder.parquet_schema(), schema, path)?;
         let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
-        let builder = match deleted.filter(|deleted| !deleted.is_empty()) {
-            Some(deleted) => builder.with_row_selection(RowSelection::from_consecutive_ranges(kept(deleted, rows), rows)),
+        let builder = match selection {
+            Some(selection) => builder.with_row_selection(selection),
             None => builder,
         };
-        let reader = builder.build().map_err(|error| parquet_error("read", &path, error))?;
+        let reader = builder.build().map_err(|error| parquet_error("read", path, error))?;
         Ok(Self { reader, schema: schema.clone(), places, url: url.to_owned() })
     }
 
@@ -74,6 +90,24 @@ impl Iterator for RowReader {
         let damaged = |error| Error::corruption("parquet", format!("read {}: {error}", self.url)).source(error);
         Some(batch.map_err(damaged).and_then(|batch| self.conform(&batch)))
     }
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::corruption("file_missing", format!("table file {} is gone", path.display())),
+        _ => Error::io("open", path, error),
+    })
+}
+
+/// Of `rows` rows from the row `first` of a file on, those that are not deleted; none if that is all.
+fn selection(deleted: Option<&RoaringTreemap>, first: u64, rows: usize) -> Option<RowSelection> {
+    let within = first..first + rows as u64;
+    let deleted: RoaringTreemap = match deleted {
+        Some(deleted) if first == 0 => deleted.clone(),
+        Some(deleted) => deleted.iter().filter(|row| within.contains(row)).map(|row| row - first).collect(),
+        None => return None,
+    };
+    (!deleted.is_empty()).then(|| RowSelection::from_consecutive_ranges(kept(&deleted, rows), rows))
 }
 
 /// The ranges of positions that are not deleted.
@@ -119,23 +153,111 @@ pub struct Scan {
     current: Option<RowReader>,
 }
 
+/// A row group of a file of a table: what one thread reads at a time.
+pub struct Part {
+    url: String,
+    metadata: ArrowReaderMetadata,
+    group: usize,
+    first: u64,
+    rows: usize,
+}
+
+/// The rows of a snapshot in parts, for several threads.
+pub struct Parts {
+    schema: SchemaRef,
+    positions: Positions,
+    files: Vec<String>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Parts {
+    /// Plans the scan of a snapshot. A table without snapshots has no rows.
+    pub fn plan(reader: &ManifestReader, table: &Table, snapshot: Option<i64>) -> Result<Self> {
+        let (schema, live) = snapshot_of(reader, table, snapshot)?;
+        let positions = live.positions()?;
+        let all: u64 = live.data.iter().map(|entry| entry.file.record_count()).sum();
+        let deleted: u64 = positions.values().map(RoaringTreemap::len).sum();
+        let bytes = live.data.iter().map(|entry| entry.file.file_size_in_bytes()).sum();
+        let files = live.data.iter().map(|entry| entry.file.file_path().to_owned()).collect();
+        Ok(Self { schema, positions, files, rows: all.saturating_sub(deleted), bytes })
+    }
+
+    /// The columns of the rows, as callers outside the table layer see them.
+    pub fn schema(&self) -> SchemaRef {
+        schema::without_ids(&self.schema)
+    }
+
+    /// How many rows there are, by the manifests.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The size of the files.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The row groups of all files. Their metadata is read for it.
+    pub fn parts(&self) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        for url in &self.files {
+            let path = path_of(url)?;
+            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+            let metadata = ArrowReaderMetadata::load(&open(&path)?, options);
+            let metadata = metadata.map_err(|error| parquet_error("read", &path, error))?;
+            let mut first = 0;
+            for (group, described) in metadata.metadata().row_groups().iter().enumerate() {
+                let rows = usize::try_from(described.num_rows()).unwrap_or_default();
+                parts.push(Part { url: url.clone(), metadata: metadata.clone(), group, first, rows });
+                first += rows as u64;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The rows of a part: the named columns, in that order.
+    pub fn open(&self, part: &Part, columns: &[String]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        let field = |name: &String| {
+            let found = self.schema.fields().iter().find(|field| field.name() == name);
+            found.cloned().ok_or_else(|| Error::internal(format!("a table without the column {name} that is read of it")))
+        };
+        let fields = columns.iter().map(field).collect::<Result<Vec<_>>>()?;
+        let schema = SchemaRef::new(ArrowSchema::new(fields));
+        let plain = schema::without_ids(&schema);
+        let reader = RowReader::open_group(part, &schema, self.positions.get(&part.url))?;
+        Ok(reader.map(move |batch| batch.and_then(|batch| without_ids(&batch, &plain))))
+    }
+}
+
+/// A snapshot's columns with their ids, and its files; the newest one if none is named.
+fn snapshot_of(reader: &ManifestReader, table: &Table, snapshot: Option<i64>) -> Result<(SchemaRef, Live)> {
+    let metadata = table.metadata();
+    let snapshot = match snapshot {
+        None => metadata.current_snapshot(),
+        Some(id) => Some(metadata.snapshot_by_id(id).ok_or_else(|| {
+            let message = format!("table {} has no snapshot {id}", table.name());
+            Error::refused("unknown_snapshot", message).hint("it may have expired")
+        })?),
+    };
+    let live = Live::load(reader, &manifests(snapshot.map(AsRef::as_ref))?)?;
+    let schema = match snapshot {
+        Some(snapshot) => snapshot.schema(metadata).map_err(|error| super::iceberg_error("table schema", error))?,
+        None => metadata.current_schema().clone(),
+    };
+    Ok((schema::to_arrow(&schema)?, live))
+}
+
+fn without_ids(batch: &RecordBatch, plain: &SchemaRef) -> Result<RecordBatch> {
+    let columns = plain.fields().iter().zip(batch.columns());
+    let columns = columns.map(|(field, column)| schema::convert(column, field)).collect::<Result<Vec<_>>>()?;
+    schema::assemble(plain, columns, batch.num_rows())
+}
+
 impl Scan {
     /// Plans the scan of a snapshot; the newest one if none is named. A table without snapshots has no rows.
     pub fn plan(reader: &ManifestReader, table: &Table, snapshot: Option<i64>) -> Result<Self> {
-        let metadata = table.metadata();
-        let snapshot = match snapshot {
-            None => metadata.current_snapshot(),
-            Some(id) => Some(metadata.snapshot_by_id(id).ok_or_else(|| {
-                let message = format!("table {} has no snapshot {id}", table.name());
-                Error::refused("unknown_snapshot", message).hint("it may have expired")
-            })?),
-        };
-        let live = Live::load(reader, &manifests(snapshot.map(AsRef::as_ref))?)?;
-        let schema = match snapshot {
-            Some(snapshot) => snapshot.schema(metadata).map_err(|error| super::iceberg_error("table schema", error))?,
-            None => metadata.current_schema().clone(),
-        };
-        let schema = schema::to_arrow(&schema)?;
+        let (schema, live) = snapshot_of(reader, table, snapshot)?;
         let positions = live.positions()?;
         let files: Vec<_> = live.data.iter().map(|entry| entry.file.file_path().to_owned()).collect();
         Ok(Self { plain: schema::without_ids(&schema), schema, files: files.into_iter(), positions, current: None })
@@ -162,12 +284,7 @@ impl Iterator for Scan {
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.next_with_ids().transpose()?;
-        let plain = |batch: RecordBatch| {
-            let columns = self.plain.fields().iter().zip(batch.columns());
-            let columns = columns.map(|(field, column)| schema::convert(column, field)).collect::<Result<Vec<_>>>()?;
-            schema::assemble(&self.plain, columns, batch.num_rows())
-        };
-        Some(batch.and_then(plain))
+        Some(batch.and_then(|batch| without_ids(&batch, &self.plain)))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) const NEGATIVE_INFINITY: u8 = 4;
 
 /// A sum of floats without an error.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FloatSum {
+pub struct FloatSum {
     window: [i64; WINDOW],
     /// The window's first chunk.
     base: u8,
@@ -47,7 +47,7 @@ pub(super) struct Digits {
 impl FloatSum {
     /// Adds a value. Says by how many bytes the sum has grown on the heap: nearly always 0.
     #[inline]
-    pub(super) fn add(&mut self, value: f64) -> usize {
+    pub fn add(&mut self, value: f64) -> usize {
         let bits = value.to_bits();
         let exponent = (bits >> 52) as u32 & 0x7ff;
         let fraction = bits & ((1 << 52) - 1);
@@ -111,6 +111,12 @@ impl FloatSum {
             *to += if other.negative { -i64::from(digit) } else { i64::from(digit) };
         }
         grown
+    }
+
+    /// Adds another sum.
+    pub fn merge(&mut self, other: &Self) {
+        self.special |= other.special;
+        self.add_digits(&other.digits());
     }
 
     /// Takes away a sum that was added before; else as `add_digits`.
@@ -177,7 +183,7 @@ impl FloatSum {
 
     /// The sum, rounded to the nearest float, ties to even; beyond the greatest float it is infinite. NaN if a NaN or both
     /// infinities were added. A sum of zero is positive, whatever the signs of the zeros.
-    pub(super) fn round(&self) -> f64 {
+    pub fn round(&self) -> f64 {
         match self.special {
             0 => self.digits().round(),
             POSITIVE_INFINITY => f64::INFINITY,

@@ -23,7 +23,7 @@ mod count;
 mod extreme;
 mod extreme_bytes;
 mod first_last;
-mod float_sum;
+pub mod float_sum;
 mod select;
 mod sum;
 mod sum_float;

@@ -143,6 +143,32 @@ impl IntervalEnds {
     }
 }
 
+/// What an instant (milliseconds since 1970 UTC) is truncated to: days if the last step makes a day, else milliseconds.
+pub fn truncated(steps: &[Truncation], zones: &ZoneTables, ms: i64) -> Result<Option<i64>> {
+    let (mut at, mut is_instant) = (Some(ms.div_euclid(1000)), true);
+    for step in steps {
+        (at, is_instant) = match step {
+            Truncation::Date { time_zone } => {
+                let zone = zones.get(time_zone)?;
+                let local = |at: i64| at.saturating_add(i64::from(zone.offset(at)));
+                (at.map(|at| local(at).div_euclid(DAY)), false)
+            }
+            Truncation::Instant { every, time_zone } => {
+                let zone = zones.get(time_zone)?;
+                (at.and_then(|at| truncate(zone, *every, at)), true)
+            }
+            Truncation::Days { every } => (at.map(|day| every.first_day(day)), false),
+        };
+    }
+    Ok(if steps.is_empty() {
+        Some(ms)
+    } else if is_instant {
+        at.and_then(|at| at.checked_mul(1000))
+    } else {
+        at
+    })
+}
+
 fn values(column: &ArrayRef) -> Result<Vec<i64>> {
     use arrow::datatypes::TimeUnit as U;
     if column.null_count() > 0 {

@@ -36,6 +36,7 @@ fn ends(key: &Expr, instants: &[i64], tables: &ZoneTables) -> BTreeMap<i64, (i64
     let computed = of.of(instants.len(), |_| Ok(keys.clone())).unwrap();
     let mut found = BTreeMap::new();
     for ((instant, key), end) in instants.iter().zip(values(&keys).unwrap()).zip(computed) {
+        assert_eq!(super::truncated(&spec.keys[0].steps, tables, *instant).unwrap(), Some(key), "{instant}");
         let last = found.entry(key).or_insert((*instant, end));
         assert!(last.1 == end && end > *instant, "{key}: {instant} lies behind {end}");
         last.0 = last.0.max(*instant);
