@@ -23,6 +23,7 @@ pub(crate) mod foreign;
 pub mod io;
 mod key_index;
 pub mod live;
+mod loaded;
 pub mod maintenance;
 pub mod manifests;
 pub mod marker;
