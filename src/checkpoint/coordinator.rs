@@ -27,6 +27,9 @@ use crate::time::{instant, now_ms};
 /// How long the loop waits for news.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How often a job without anything to publish looks whether it still has the version.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// How long an epoch lasts at most, beyond its interval, while the catalog or a cluster is away.
 const OVERDUE: Duration = Duration::from_secs(10);
 
@@ -134,6 +137,8 @@ struct Run {
     /// Workers were told to read nothing more before the next barrier.
     held: bool,
     last_begun: Instant,
+    /// When it last looked whether it still has the version.
+    looked: Instant,
     ending: Option<Ending>,
     commits: Sender<Sealed>,
 }
@@ -184,9 +189,15 @@ impl Coordinator {
 
     /// A successor clears this process' files away: whatever failed then, that is why.
     fn explain(&self, error: Error) -> Error {
+        self.check_successor().err().unwrap_or(error)
+    }
+
+    /// Is refused if another process has taken the version over. One that publishes finds out by that; one that has nothing to
+    /// publish would stay for ever, and look as if it ran.
+    fn check_successor(&self) -> Result<()> {
         match self.dir.newest() {
-            Ok(Some(newest)) if newest.manifest.owner > self.last.manifest.owner => taken_over(&newest.manifest),
-            _ => error,
+            Ok(Some(newest)) if newest.manifest.owner > self.last.manifest.owner => Err(taken_over(&newest.manifest)),
+            _ => Ok(()),
         }
     }
 
@@ -198,6 +209,7 @@ impl Coordinator {
             wanted: false,
             held: false,
             last_begun: instant(),
+            looked: instant(),
             ending: None,
             commits,
         };
@@ -216,6 +228,10 @@ impl Coordinator {
                     Err(_) => return Err(Error::internal("the committer is gone")),
                 },
                 default(TICK) => {}
+            }
+            if run.in_flight.is_none() && run.last_begun.elapsed().min(run.looked.elapsed()) >= LOOK {
+                run.looked = instant();
+                self.check_successor()?;
             }
             // Without it the job goes on as before; the claim is what keeps others out.
             let _ = self.lock.take_if_free();

@@ -78,6 +78,22 @@ def test_the_lock_goes_to_the_successor(faults: Faults) -> None:
     faults.check_end("in the end")
 
 
+def test_one_that_has_nothing_to_do_finds_out_too(faults: Faults) -> None:
+    """It has read all there is, and nothing comes that it could publish."""
+    faults.give(300)
+    old = faults.start("live", 2, "10ms")
+    faults.until_at_end(old)
+    old.send_signal(signal.SIGSTOP)
+    new = faults.start("live", 1, "10ms", "--take-over")
+    faults.until_at_end(new)
+    old.send_signal(signal.SIGCONT)
+    errors = old.ended()
+    assert old.returncode == 6, errors
+    assert f"another process took this version over: {who(new.pid)}" in errors, errors
+    new.drained()
+    faults.check_end("in the end")
+
+
 def stopped_at(faults: Faults, point: str) -> Process:
     """A process that has stopped there, and holds no lock of the catalog's: of SQLite's file nobody could take that over."""
     for _ in range(10):
