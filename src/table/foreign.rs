@@ -69,12 +69,12 @@ impl Catalog {
         let next = builder.remove_snapshots(&ids).build().unwrap().metadata;
         let location = next_location(base, &next).unwrap();
         let next = base.next(next, location);
-        self.write_metadata(&next).unwrap();
         self.put(base, &next);
         self.clean(base.name(), base.uuid(), &old, &mut Reach::default(), &AtomicBool::new(false)).unwrap();
     }
 
     fn put(&self, base: &Table, next: &Table) {
+        self.write_metadata(next).unwrap();
         assert!(matches!(self.swap(&[base.swap_for(next)], None).unwrap(), Swapped::Done));
         self.remember(next);
     }
