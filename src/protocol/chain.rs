@@ -44,15 +44,16 @@ pub fn places(manifests: &[Link]) -> (Vec<Place>, Option<&Link>) {
 }
 
 /// Each claim takes a number and raises the owner by one. So between a manifest and a later one of its chain lie at least as
-/// many numbers as owners; and if it is as many, all of them are claims, which repeat it.
+/// many numbers as owners; and if it is as many, all of them are claims, which repeat it. Manifests are removed from the oldest
+/// on, so claims in between that are gone speak for a stray that looks like one of the chain; the tables know.
 fn place_below(link: &Link, first: &Link) -> Place {
     let (numbers, owners) = (first.checkpoint - link.checkpoint, first.owner.saturating_sub(link.owner));
     match numbers.cmp(&owners) {
         // The next one says what it goes on from.
         _ if numbers == 1 && first.claim => Place::Stray,
         Ordering::Less => Place::Stray,
-        Ordering::Equal => Place::Chain,
-        Ordering::Greater => Place::Unclear,
+        Ordering::Equal if !first.claim => Place::Stray,
+        Ordering::Equal | Ordering::Greater => Place::Unclear,
     }
 }
 
@@ -114,8 +115,20 @@ mod tests {
         assert_eq!(placed(&with(link(10, 1, false))), [Unclear, Chain, Chain]);
         assert_eq!(placed(&with(Link { hash: "x".into(), ..link(11, 1, false) })), [Unclear, Chain, Chain]);
         let claims = chained(vec![link(12, 3, true), link(13, 3, false)]);
-        assert_eq!(placed(&[vec![link(10, 1, false)], claims.clone()].concat()), [Chain, Chain, Chain]);
+        assert_eq!(placed(&[vec![link(10, 1, false)], claims.clone()].concat()), [Unclear, Chain, Chain]);
         assert_eq!(placed(&[vec![link(9, 1, false)], claims].concat()), [Unclear, Chain, Chain]);
+    }
+
+    /// Owner 1 hung in its publication of 11. Owner 2 claimed 11, published 12 and was followed by 3 and 4; 11 was delivered and
+    /// removed, then owner 1 woke up.
+    #[test]
+    fn one_that_came_where_a_delivered_claim_was_is_not_of_the_chain() {
+        let stray = link(11, 1, false);
+        let chain = chained(vec![link(12, 2, false), link(13, 3, true), link(14, 4, true)]);
+        assert_eq!(placed(&[vec![stray.clone()], chain.clone()].concat()), [Stray, Chain, Chain, Chain]);
+        assert_eq!(placed(&[vec![stray], chain[1..].to_vec()].concat()), [Unclear, Chain, Chain]);
+        // What the tables have tells that nothing is lacking.
+        assert!(is_whole(&chain[1], (12, 2)));
     }
 
     #[test]

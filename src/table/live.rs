@@ -152,6 +152,12 @@ impl Live {
                 }
             }
         }
+        // A position behind the end of a file, as a faulty writer may make it, deletes nothing.
+        for entry in &self.data {
+            if let Some(deleted) = positions.get_mut(entry.file.file_path()) {
+                deleted.remove_range(entry.file.record_count()..);
+            }
+        }
         Ok(positions)
     }
 }

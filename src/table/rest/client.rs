@@ -121,7 +121,9 @@ impl Http {
         }
         let message = format!("{action} (catalog {}): {status}: {}", self.shown, said(body));
         match status.as_u16() {
-            404 => Answer::Missing,
+            // Of a server, not of something before it that does not know it for the moment.
+            404 if is_of_protocol(body) => Answer::Missing,
+            404 => Answer::Unknown(away(message)),
             409 => Answer::Conflict(Error::conflict("catalog", message)),
             401 | 403 | 419 => Answer::Refused(
                 Error::config("catalog", message).hint("check the token in catalog.url, and what it may do in this catalog"),
@@ -146,7 +148,14 @@ impl fmt::Debug for Http {
 }
 
 fn away(message: String) -> Error {
-    Error::new(ErrorKind::Unavailable, "catalog", message).hint("see whether the server runs and can be reached from here")
+    Error::new(ErrorKind::Unavailable, "catalog", message)
+        .hint("see whether the server runs and can be reached from here, and whether catalog.url is right")
+}
+
+/// Whether an answer is the protocol's document of an error.
+fn is_of_protocol(body: &[u8]) -> bool {
+    let document: Option<Value> = serde_json::from_slice(body).ok();
+    document.is_some_and(|document| document.get("error").is_some_and(Value::is_object))
 }
 
 /// What a server says of an error, by the protocol or else as it stands; not more than a line of it.
@@ -203,9 +212,13 @@ mod tests {
             Answer::Refused(_) => "refused",
             Answer::Unknown(_) => "unknown",
         };
-        for (status, expected) in [(200, "ok"), (204, "ok"), (404, "missing"), (409, "conflict")] {
+        for (status, expected) in [(200, "ok"), (204, "ok"), (409, "conflict")] {
             assert_eq!(meaning(status), expected, "{status}");
         }
+        // A gateway says 404 too, of a server that it begins again.
+        assert_eq!(meaning(404), "unknown");
+        let missing = br#"{"error":{"message":"Table does not exist","type":"NoSuchTableException","code":404}}"#;
+        assert!(matches!(http.answer("look up", StatusCode::NOT_FOUND, missing), Answer::Missing));
         for status in [301, 400, 401, 403, 422] {
             assert_eq!(meaning(status), "refused", "{status}");
         }

@@ -183,25 +183,31 @@ impl Rest {
     /// What an answer to a commit means. A refusal is looked into: something between may have sent the request twice, and the
     /// second was refused because of the first; and not every server moves several tables at once.
     async fn settle(&self, answer: Answer, swaps: &[Swap]) -> Result<Swapped> {
-        let error = match answer {
+        let (error, is_final) = match answer {
             Answer::Ok(_) => return Ok(Swapped::Done),
-            Answer::Refused(error) => return Err(error),
             Answer::Unknown(error) => return Ok(Swapped::Unknown(error)),
-            Answer::Missing => None,
-            Answer::Conflict(error) => Some(error),
+            Answer::Refused(error) => (Some(error), true),
+            Answer::Missing => (None, false),
+            Answer::Conflict(error) => (Some(error), false),
         };
-        let (mut moved, mut lost) = (0, None);
+        let (mut moved, mut lost, mut changed) = (0, None, false);
         for swap in swaps {
             match self.load(&swap.name).await {
                 Err(error) => return Ok(Swapped::Unknown(error)),
                 Ok(Some(now)) if has(&now.metadata, swap) => moved += 1,
-                Ok(_) => lost = lost.or(Some(swap.name.clone())),
+                Ok(now) => {
+                    changed |= now.is_none_or(|now| now.location != swap.from);
+                    lost = lost.or(Some(swap.name.clone()));
+                }
             }
         }
         match (lost, error) {
             (None, _) => Ok(Swapped::Done),
+            // The server does not take this request, and nothing has happened that would explain it.
+            (Some(_), Some(error)) if moved == 0 && is_final && !changed => Err(error),
             (Some(name), _) if moved == 0 => Ok(Swapped::Lost(name)),
-            (Some(_), Some(error)) => Ok(Swapped::Unknown(error.retryable(true))),
+            // Of one that is final, what was written stays: some tables name it.
+            (Some(_), Some(error)) => Ok(Swapped::Unknown(if is_final { error } else { error.retryable(true) })),
             (Some(name), None) => Ok(Swapped::Unknown(partly(&name))),
         }
     }
