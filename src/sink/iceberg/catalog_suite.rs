@@ -117,22 +117,7 @@ fn what_is_written_is_read(kind: Kind) {
 fn writers_that_race_all_get_in(kind: Kind) {
     let Some(world) = World::on(kind, positions()) else { return };
     let table = world.create("t", &[]);
-    std::thread::scope(|scope| {
-        for writer in 0..3_i64 {
-            let (world, table) = (&world, &table);
-            scope.spawn(move || {
-                let catalog = world.other();
-                let version = format!("writer-{writer}");
-                catalog.claim_owner(&version, 1).unwrap();
-                for checkpoint in 1..=4 {
-                    let staged = stage(table, append(&[row(&version, checkpoint as i64)]));
-                    let mut commit = commit_of(table, checkpoint, staged);
-                    commit.summary.insert("kappa.version".into(), version.clone());
-                    catalog.commit(&[commit], &Fence { version: version.clone(), ..fence(checkpoint) }).unwrap();
-                }
-            });
-        }
-    });
+    race(&world, &table, 4);
     assert_eq!(world.read("t").len(), 12);
     assert_eq!(world.summary("t")["total-records"], "12");
 }

@@ -251,23 +251,7 @@ fn a_foreign_commit_in_between_is_built_upon() {
 fn writers_that_race_all_get_in() {
     let world = World::rewriting_below(0);
     let table = world.create("t", &[]);
-    std::thread::scope(|scope| {
-        for writer in 0..3_i64 {
-            let (world, table) = (&world, &table);
-            scope.spawn(move || {
-                let catalog = world.other();
-                let version = format!("writer-{writer}");
-                catalog.claim_owner(&version, 1).unwrap();
-                for checkpoint in 1..=5 {
-                    let rows = [row(&version, checkpoint as i64)];
-                    let mut commit = commit_of(table, checkpoint, stage(table, vec![Change::Append(batch(&rows))]));
-                    commit.summary.insert("kappa.version".into(), version.clone());
-                    let fence = Fence { version: version.clone(), ..fence(checkpoint) };
-                    catalog.commit(&[commit], &fence).unwrap();
-                }
-            });
-        }
-    });
+    race(&world, &table, 5);
     assert_eq!(world.read("t").len(), 15);
     assert_eq!(world.summary("t")["total-records"], "15");
     // Attempts that lost left nothing behind: what is in metadata/ is what the table names.

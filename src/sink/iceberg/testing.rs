@@ -351,6 +351,25 @@ impl KeyStore for Keys {
     }
 }
 
+/// Three versions that commit a row each to one table, so many times, all at once.
+pub(super) fn race(world: &World, table: &Table, checkpoints: u64) {
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            scope.spawn(move || {
+                let catalog = world.other();
+                let version = format!("writer-{writer}");
+                catalog.claim_owner(&version, 1).unwrap();
+                for checkpoint in 1..=checkpoints {
+                    let staged = stage(table, vec![Change::Append(batch(&[row(&version, checkpoint as i64)]))]);
+                    let mut commit = commit_of(table, checkpoint, staged);
+                    commit.summary.insert("kappa.version".into(), version.clone());
+                    catalog.commit(&[commit], &Fence { version: version.clone(), ..fence(checkpoint) }).unwrap();
+                }
+            });
+        }
+    });
+}
+
 /// Nobody asks a merge to stop.
 pub(super) static GO_ON: AtomicBool = AtomicBool::new(false);
 
