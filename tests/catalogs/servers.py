@@ -211,7 +211,9 @@ def class_path() -> str:
     """A class path with the REST catalog, which classpath.sh fetches once for a machine."""
     if shutil.which("javac") is None:
         raise Missing("a Java development kit (javac) is missing")
-    done = subprocess.run([str(HERE / "classpath.sh")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(HERE.parent / "classpath.sh"), "catalogs", "Iceberg's REST catalog"], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0 or not done.stdout.strip():
         lines = done.stderr.strip().splitlines() or ["classpath.sh failed"]
         raise Missing(lines[-1].removeprefix("SKIPPED: "))

@@ -40,7 +40,9 @@ def class_path() -> str:
     given = os.environ.get("KAPPA_KAFKA_CLASSPATH")
     if given:
         return given
-    done = subprocess.run([str(HERE / "classpath.sh")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(HERE.parent / "classpath.sh"), "kafka", "Apache Kafka"], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0 or not done.stdout.strip():
         lines = done.stderr.strip().splitlines() or ["classpath.sh failed"]
         raise Missing(lines[-1].removeprefix("SKIPPED: "))
