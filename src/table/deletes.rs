@@ -1,7 +1,7 @@
 //! Position delete files: which rows of which data files are gone.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
@@ -11,7 +11,9 @@ use roaring::RoaringTreemap;
 
 use super::catalog::Table;
 use super::datafile::ParquetFile;
+use super::kept::Kept;
 use super::scan::RowReader;
+use super::tiers::Tiers;
 use super::{schema, upsert};
 use crate::error::Result;
 
@@ -19,7 +21,7 @@ use crate::error::Result;
 pub type Positions = HashMap<String, RoaringTreemap>;
 
 /// Bytes of positions that are kept.
-const KEPT_BYTES: usize = 16 << 20;
+const KEPT_BYTES: u64 = 16 << 20;
 /// Rows of a delete file that are made at a time.
 const BATCH: usize = 64 << 10;
 /// Delete files below this many rows are of the lowest tier.
@@ -27,22 +29,21 @@ const SMALLEST: u64 = 16 << 10;
 
 /// Reads and writes position delete files, and keeps what is in them: a file never changes, and each commit asks for most of
 /// those that the commit before has asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct DeleteFiles {
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Kept<Positions>>,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    bytes: usize,
-    files: HashMap<String, Arc<Positions>>,
+impl Default for DeleteFiles {
+    fn default() -> Self {
+        Self { kept: Arc::new(Kept::new(KEPT_BYTES, KEPT_BYTES)) }
+    }
 }
 
 impl DeleteFiles {
     /// The positions in a file.
     pub(super) fn read(&self, url: &str) -> Result<Arc<Positions>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.get(url).cloned();
-        if let Some(positions) = kept {
+        if let Some(positions) = self.kept.get(url) {
             return Ok(positions);
         }
         let positions = Arc::new(read(url)?);
@@ -74,18 +75,13 @@ impl DeleteFiles {
 
     fn keep(&self, url: &str, positions: &Arc<Positions>) {
         let bytes = positions.iter().map(|(path, rows)| path.len() + rows.serialized_size()).sum::<usize>();
-        if bytes > KEPT_BYTES {
-            return;
-        }
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is in use comes back at the next commit; what is not is forgotten without counting.
-        if kept.bytes + bytes > KEPT_BYTES {
-            *kept = Kept::default();
-        }
-        if kept.files.insert(url.to_owned(), positions.clone()).is_none() {
-            kept.bytes += bytes;
-        }
+        self.kept.put(url, positions, bytes as u64);
     }
+}
+
+/// How many rows are deleted.
+pub(super) fn count(positions: &Positions) -> u64 {
+    positions.values().map(RoaringTreemap::len).sum()
 }
 
 /// The columns of a position delete file.
@@ -117,18 +113,12 @@ fn read(url: &str) -> Result<Positions> {
     Ok(positions)
 }
 
-/// Which delete files, of so many rows each, one is to take the place of: those of the lowest tier that has `fan_in`, and of
-/// the tiers below it. A tier is `fan_in` times the one below, so that a position is written once for each tier.
+/// Which delete files, of so many rows each, one is to take the place of: those of the lowest tier that is full, and of the
+/// tiers below it.
 pub(super) fn worth_merging(rows: &[u64], fan_in: usize) -> Vec<usize> {
-    let fan_in = fan_in.max(2);
-    let tier = |rows: u64| {
-        let limits = std::iter::successors(Some(SMALLEST), |limit| limit.checked_mul(fan_in as u64));
-        limits.take_while(|limit| rows >= *limit).count()
-    };
-    let tiers: Vec<usize> = rows.iter().map(|rows| tier(*rows)).collect();
-    let full = (0..).take_while(|tier| tiers.iter().any(|other| other >= tier));
-    let full = full.into_iter().find(|tier| tiers.iter().filter(|other| *other == tier).count() >= fan_in);
-    full.map_or_else(Vec::new, |full| (0..tiers.len()).filter(|at| tiers[*at] <= full).collect())
+    let tiers = Tiers::new(SMALLEST, fan_in);
+    let full = tiers.full(rows.iter().copied());
+    full.map_or_else(Vec::new, |full| (0..rows.len()).filter(|at| tiers.of(rows[*at]) <= full).collect())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use iceberg::spec::{
 };
 use roaring::RoaringTreemap;
 
-use super::deletes::{DeleteFiles, Positions};
+use super::deletes::{self, DeleteFiles, Positions};
 use super::files::path_of;
 use super::iceberg_error;
 use super::manifests::ManifestReader;
@@ -116,6 +116,11 @@ impl Live {
     /// Rows of the data files, deleted ones too.
     pub fn rows(&self) -> u64 {
         self.data.iter().map(|entry| entry.file.record_count()).sum()
+    }
+
+    /// Rows that are live, if these positions are deleted.
+    pub fn live_rows(&self, positions: &Positions) -> u64 {
+        self.rows().saturating_sub(deletes::count(positions))
     }
 
     /// The least that [`Self::bytes`] can say, without knowing the positions: as if those rows were deleted that weigh the most.

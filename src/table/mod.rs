@@ -21,6 +21,7 @@ pub mod files;
 #[cfg(test)]
 pub(crate) mod foreign;
 pub mod io;
+mod kept;
 mod key_index;
 pub mod live;
 mod loaded;
@@ -38,6 +39,7 @@ mod settings;
 mod snapshot;
 mod sql;
 mod store;
+mod tiers;
 mod upsert;
 
 pub use expiry::Forgotten;

@@ -101,19 +101,17 @@ fn open(path: &Path) -> Result<File> {
 
 /// Of `rows` rows from the row `first` of a file on, those that are not deleted; none if that is all.
 fn selection(deleted: Option<&RoaringTreemap>, first: u64, rows: usize) -> Option<RowSelection> {
-    let within = first..first + rows as u64;
-    let deleted: RoaringTreemap = match deleted {
-        Some(deleted) if first == 0 => deleted.clone(),
-        Some(deleted) => deleted.iter().filter(|row| within.contains(row)).map(|row| row - first).collect(),
-        None => return None,
-    };
-    (!deleted.is_empty()).then(|| RowSelection::from_consecutive_ranges(kept(&deleted, rows), rows))
+    let mut deleted = deleted?.iter();
+    deleted.advance_to(first);
+    let mut deleted = deleted.map(|row| (row - first) as usize).peekable();
+    deleted.peek().filter(|row| **row < rows)?;
+    Some(RowSelection::from_consecutive_ranges(kept(deleted, rows), rows))
 }
 
-/// The ranges of positions that are not deleted.
-fn kept(deleted: &RoaringTreemap, rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+/// The ranges of positions that are not deleted, which rise.
+fn kept(deleted: impl Iterator<Item = usize>, rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let mut start = 0;
-    let ends = deleted.iter().map(|row| row as usize).filter(move |row| *row < rows).chain([rows]);
+    let ends = deleted.take_while(move |row| *row < rows).chain([rows]);
     ends.map(move |end| {
         let range = start..end;
         start = end + 1;
@@ -176,11 +174,10 @@ impl Parts {
     pub fn plan(reader: &ManifestReader, table: &Table, snapshot: Option<i64>) -> Result<Self> {
         let (schema, live) = snapshot_of(reader, table, snapshot)?;
         let positions = live.positions()?;
-        let all: u64 = live.data.iter().map(|entry| entry.file.record_count()).sum();
-        let deleted: u64 = positions.values().map(RoaringTreemap::len).sum();
+        let rows = live.live_rows(&positions);
         let bytes = live.data.iter().map(|entry| entry.file.file_size_in_bytes()).sum();
         let files = live.data.iter().map(|entry| entry.file.file_path().to_owned()).collect();
-        Ok(Self { schema, positions, files, rows: all.saturating_sub(deleted), bytes })
+        Ok(Self { schema, positions, files, rows, bytes })
     }
 
     /// The columns of the rows, as callers outside the table layer see them.
@@ -295,7 +292,7 @@ mod tests {
     #[test]
     #[allow(clippy::single_range_in_vec_init)] // ranges are what is compared
     fn kept_ranges_are_what_is_not_deleted() {
-        let ranges = |deleted: &[u64], rows| kept(&deleted.iter().copied().collect(), rows).collect::<Vec<_>>();
+        let ranges = |deleted: &[u64], rows| kept(deleted.iter().map(|row| *row as usize), rows).collect::<Vec<_>>();
         assert_eq!(ranges(&[], 3), [0..3]);
         assert_eq!(ranges(&[0, 2], 3), [1..2]);
         assert!(ranges(&[0, 1, 2], 3).is_empty());

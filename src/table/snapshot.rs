@@ -43,18 +43,16 @@ impl Change {
         let rows = rows_of(&added);
         Self { added, added_deletes: vec![], removed: vec![], operation: Operation::Append, rows }
     }
+
+    /// A snapshot with the same files.
+    pub(super) fn nothing() -> Self {
+        Self::append(vec![])
+    }
 }
 
 /// How many rows files have.
 pub(super) fn rows_of(files: &[DataFile]) -> i64 {
     files.iter().map(|file| file.record_count() as i64).sum()
-}
-
-impl Change {
-    /// A snapshot with the same files.
-    pub(super) fn nothing() -> Self {
-        Self::append(vec![])
-    }
 }
 
 /// A table's next state, not yet in the catalog.
@@ -346,8 +344,7 @@ fn rows_before(reader: &ManifestReader, base: &Table, manifests: &[ManifestFile]
         return Ok(rows);
     }
     let live = Live::load(reader, manifests)?;
-    let deleted: u64 = live.positions()?.values().map(|rows| rows.len()).sum();
-    Ok(live.rows().saturating_sub(deleted) as i64)
+    Ok(live.live_rows(&live.positions()?) as i64)
 }
 
 /// The totals before this commit, from the last summary, or counted if another writer left them out.

@@ -13,7 +13,7 @@ use roaring::RoaringTreemap;
 
 use super::catalog::{Settings, Table};
 use super::datafile::ParquetFile;
-use super::deletes::{Positions, worth_merging};
+use super::deletes::{Positions, count, worth_merging};
 use super::key_index::{KeyIndexes, Step};
 use super::live::{Live, LiveFile};
 use super::prune::KeyRange;
@@ -66,9 +66,8 @@ pub(super) fn plan(
     if live.least_bytes() + new_bytes < settings.rewrite_below {
         let positions = live.positions()?;
         if live.bytes(&positions) + new_bytes < settings.rewrite_below {
-            let before = live.rows() as i64 - count(&positions);
             let added = rewrite(table, live, &positions, &staged, &schema, &mut keys, created)?;
-            let rows = rows_of(&added) - before;
+            let rows = rows_of(&added) - live.live_rows(&positions) as i64;
             let removed = live.data.iter().chain(&live.deletes).cloned().collect();
             let change = Change { added, added_deletes: vec![], removed, operation: Operation::Overwrite, rows };
             return Ok(Planned { change, copied: true, step: Step::Rewritten });
@@ -86,7 +85,7 @@ pub(super) fn plan(
             locate(live, &live.positions()?, &mut keys, &ranges)?
         }
     };
-    let rows = rows_of(&staged.data) - count(&found);
+    let rows = rows_of(&staged.data) - count(&found) as i64;
     let (added_deletes, removed) = delete(table, live, found, settings, created)?;
     let data = staged.data.iter().map(|file| file.file_path().to_owned()).collect();
     let gone = removed.iter().filter(|entry| entry.file.content_type() == DataContentType::Data);
@@ -274,11 +273,6 @@ fn add(positions: &mut Positions, more: Positions) {
     for (path, rows) in more {
         *positions.entry(path).or_default() |= rows;
     }
-}
-
-/// How many rows there are in all.
-fn count(positions: &Positions) -> i64 {
-    positions.values().map(|rows| rows.len() as i64).sum()
 }
 
 /// The URL of a new file of the table.

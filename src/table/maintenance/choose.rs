@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::table::live::Weight;
+use crate::table::tiers::Tiers;
 
 /// When files are rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,14 +33,9 @@ impl Default for Policy {
 pub(super) fn choose(files: &[Weight], policy: &Policy) -> Vec<usize> {
     let mut small: Vec<usize> = (0..files.len()).filter(|at| files[*at].live_bytes() < policy.target).collect();
     small.sort_by_key(|at| files[*at].live_bytes());
-    let mut tiers: Vec<usize> = Vec::new();
-    for at in &small {
-        let tier = tier(files[*at].live_bytes(), policy);
-        tiers.resize(tiers.len().max(tier + 1), 0);
-        tiers[tier] += 1;
-    }
-    if let Some(full) = tiers.iter().position(|count| *count >= policy.fan_in.max(2)) {
-        let tier = |at: &usize| tier(files[*at].live_bytes(), policy);
+    let tiers = Tiers::new(policy.smallest, policy.fan_in);
+    let tier = |at: &usize| tiers.of(files[*at].live_bytes());
+    if let Some(full) = tiers.full(small.iter().map(|at| files[*at].live_bytes())) {
         let chosen = up_to(small.iter().copied().filter(|at| tier(at) <= full), files, policy.target);
         // Else a large file would be rewritten again and again for the sake of the small ones.
         if chosen.iter().filter(|at| tier(at) == full).count() > 1 {
@@ -48,15 +44,6 @@ pub(super) fn choose(files: &[Weight], policy: &Policy) -> Vec<usize> {
     }
     let worst = (0..files.len()).max_by(|a, b| files[*a].deleted_share().total_cmp(&files[*b].deleted_share()));
     worst.filter(|at| files[*at].deleted_share() > policy.deleted_share).into_iter().collect()
-}
-
-fn tier(bytes: u64, policy: &Policy) -> usize {
-    let (mut limit, mut tier) = (policy.smallest.max(1), 0);
-    while bytes >= limit {
-        limit = limit.saturating_mul(policy.fan_in.max(2) as u64);
-        tier += 1;
-    }
-    tier
 }
 
 /// As many of the smallest as are at most `limit` bytes together.
