@@ -217,6 +217,10 @@ fn flatten(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>
 /// A URL as it may be shown: without the password of its user, and without the values of options that may be secrets.
 pub fn shown_url(url: &str) -> String {
     let (base, options) = url.split_once('?').map_or((url, None), |(base, options)| (base, Some(options)));
+    // A password may hold a `?` that should have been written %3F: nobody can tell where it ends then.
+    if let (Some((_, place)), Some((scheme, _))) = (options.and_then(|it| it.rsplit_once('@')), base.split_once("://")) {
+        return format!("{scheme}://{}@{place}", kafka::REDACTED);
+    }
     let shown = match base.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
         Some((scheme, Some((user, place)))) => {
             format!("{scheme}://{}@{place}", user.split(':').next().unwrap_or_default())
@@ -224,7 +228,7 @@ pub fn shown_url(url: &str) -> String {
         _ => base.to_owned(),
     };
     let option = |option: &str| match option.split_once('=') {
-        Some((name, _)) if ["password", "secret", "token", "key"].iter().any(|part| name.contains(part)) => {
+        Some((name, _)) if ["password", "secret", "token", "key", "credential"].iter().any(|part| name.contains(part)) => {
             format!("{name}={}", kafka::REDACTED)
         }
         _ => option.to_owned(),
@@ -325,6 +329,8 @@ mod tests {
         for (url, shown) in [
             ("postgresql://anna:s3c@ret@db:1/lake?sslmode=require", "postgresql://anna@db:1/lake?sslmode=require"),
             ("postgresql://db/lake?user=anna&password=s3cret", "postgresql://db/lake?user=anna&password=[redacted]"),
+            ("postgresql://anna:s3?cr&et@db/lake?sslmode=require", "postgresql://[redacted]@db/lake?sslmode=require"),
+            ("https://catalog/v1?credential=id:s3cret", "https://catalog/v1?credential=[redacted]"),
             ("sqlite:///a/b@c.db", "sqlite:///a/b@c.db"),
             ("sqlite:///a/catalog.db", "sqlite:///a/catalog.db"),
             ("nonsense", "nonsense"),
