@@ -36,6 +36,7 @@ use crate::protocol::event_time::holder;
 use crate::protocol::failpoint;
 use crate::source::LogSource;
 use crate::table::TableName;
+use crate::table::serving::Trouble;
 use crate::time::{format_utc, instant, now_ms};
 use events::{StartedTopic, TableRows, Teller, total_counts};
 use launch::{Launched, launch};
@@ -358,6 +359,11 @@ impl Observer for Told {
             ErrorKind::Corruption => format!("a file of table {table} is damaged: {why}"),
             _ => format!("files of table {table} cannot be merged or removed now, which is tried again: {why}"),
         };
+        self.events.tell(Event::Notice { level: "warning", message, time_ms: now_ms() });
+    }
+
+    fn name_in_trouble(&self, trouble: &Trouble) {
+        let message = format!("the name {}: {}", trouble.name, trouble.error);
         self.events.tell(Event::Notice { level: "warning", message, time_ms: now_ms() });
     }
 

@@ -20,6 +20,7 @@ from the whole log, exactly once. Rows never enter Python.
 from kappa import exceptions
 from kappa._kappa import __version__
 from kappa.comparison import Diff, diff
+from kappa.cutover import Promotion, Serving, promote, rollback, serving
 from kappa.datatypes import (
     Boolean,
     DataType,
@@ -66,11 +67,13 @@ __all__ = [
     "Log",
     "Mode",
     "Position",
+    "Promotion",
     "Record",
     "Rows",
     "Run",
     "RunReport",
     "RunStatus",
+    "Serving",
     "Stream",
     "String",
     "Struct",
@@ -82,7 +85,10 @@ __all__ = [
     "exceptions",
     "len",
     "lit",
+    "promote",
     "read",
+    "rollback",
+    "serving",
     "sql",
     "when",
 ]

@@ -22,8 +22,11 @@ __all__ = [
     "explain",
     "extents",
     "fingerprint",
+    "promote",
     "read",
+    "rollback",
     "schema_of",
+    "serving",
     "start",
     "tables",
     "topics",
@@ -59,8 +62,17 @@ def extents(settings: Settings, topic: str) -> list[tuple[int, int, int]]:
 def topics(settings: Settings) -> list[str]:
     """The topics of the settings' log."""
 
-def read(settings: Settings, table: str, snapshot: int | None, as_of_ms: int | None) -> Rows:
-    """The rows of a table now, of a snapshot, or at a time."""
+def read(settings: Settings, table: str, snapshot: int | None, as_of_ms: int | None, turns: int | None) -> Rows:
+    """The rows of a table now, of a snapshot, at a time, or, of a name, before its last turns."""
+
+def promote(settings: Settings, moves: list[tuple[str, str]], request: str) -> str:
+    """Turns names to tables of versions; what became of them, as JSON. `request` is JSON."""
+
+def rollback(settings: Settings, name: str) -> str:
+    """Turns a name back; what became of it, as JSON."""
+
+def serving(settings: Settings, name: str | None) -> str:
+    """The names, or one of them, as a JSON list."""
 
 def tables(settings: Settings) -> list[str]:
     """The tables of the settings' catalog, as `namespace.table`."""

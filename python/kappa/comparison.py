@@ -48,6 +48,12 @@ class Diff:
         return self.differs
 
     @property
+    def proof(self) -> str | None:
+        """Under which this is kept for `kappa.promote`; none if it is no proof: not of two versions at one position of the log."""
+        proof: str | None = self._report["proof"]
+        return proof
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many rows: `rows_a`, `rows_b`, `same`, `within_tolerance`, `changed`, `only_in_a`, `only_in_b`, and those that
         were not compared, because their groups are not whole: `outside_a`, `outside_b`.

@@ -60,6 +60,8 @@ def facts(report: Report) -> Iterable[tuple[str, str]]:
     left = counts["outside_a"], counts["outside_b"]
     if any(left):
         yield "not compared", f"{left[0]:,} of a, {left[1]:,} of b: their groups are not whole"
+    if report["proof"]:
+        yield "proof", f"{report['proof']}, for kappa promote"
 
 
 def about(side: Report) -> Iterable[str]:

@@ -39,7 +39,7 @@ def sql(query: str, *, config: Mapping[str, Any] | None = None) -> Rows:
             name = f"{namespace}.{table}" if namespace else table
             full = name if "." in name else f"{settings.to_dict()['catalog.namespace']}.{name}"
             if full in known:
-                _show(db, number, namespace, table, Rows(_kappa.read(settings, full, None, None)))
+                _show(db, number, namespace, table, Rows(_kappa.read(settings, full, None, None, None)))
         try:
             return Rows(_kappa.Rows.from_arrow(db.sql(query).to_arrow_table()))
         except duckdb.CatalogException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def add_table_commands(commands: argparse._SubParsersAction[Parser]) -> set[str]
     table.add_argument("table", metavar="TABLE")
     table.add_argument("-n", type=int, default=20, help="how many rows (20; 0 for all)")
     table.add_argument("--snapshot", type=int, help="of this snapshot")
-    table.add_argument("--as-of", metavar="TIME", help="as they were then, for example 2026-03-01T00:00:00Z")
+    table.add_argument("--as-of", metavar="TIME", help="as they were then, for example 2026-03-01T00:00:00Z; of a name, -1: before its last promote")
     table.set_defaults(run=_read)
     query = commands.add_parser("sql", help="run a query over tables, by DuckDB", allow_abbrev=False)
     query.add_argument("query", metavar="QUERY")
@@ -53,7 +54,10 @@ def add_table_commands(commands: argparse._SubParsersAction[Parser]) -> set[str]
 
 
 def _read(args: argparse.Namespace) -> Outcome:
-    as_of = None if args.as_of is None else units.moment(args.as_of, "--as-of")
+    as_of: datetime | int | None = None
+    if args.as_of is not None:
+        turns = args.as_of.startswith("-") and args.as_of[1:].isdigit()
+        as_of = int(args.as_of) if turns else units.moment(args.as_of, "--as-of")
     rows = read(args.table, snapshot=args.snapshot, as_of=as_of, config=config_of(args))
     return _rows(rows, args.n, {"table": args.table})
 

@@ -17,6 +17,7 @@ use crate::protocol::failpoint;
 use crate::sink::kafka::{Staged, TopicDelivery};
 use crate::table::commit::marker_summary;
 use crate::table::marker::OWNER;
+use crate::table::serving::Trouble;
 use crate::table::{Catalog, CommitKind, CommitOutcome, Fence, TableCommit, TableName};
 use crate::time::instant;
 
@@ -80,6 +81,8 @@ pub enum News {
     Waits(Epoch, Error),
     /// A table cannot be kept small, for now.
     Neglected(TableName, Error),
+    /// Something is wrong with a name that shows a table.
+    Serving(Trouble),
 }
 
 impl Committer {
@@ -120,7 +123,7 @@ impl Committer {
             CommitTarget::Table(target) => vec![Some((target.table.clone(), target.uuid)), target.dead_letters.clone()],
             CommitTarget::Topic(_) => Vec::new(),
         });
-        Maintenance::new(self.catalog.clone(), version, self.owner, self.began, tables.flatten())
+        Maintenance::new(self.catalog.clone(), version, self.owner, self.claimed, self.began, tables.flatten())
     }
 
     /// Commits to all tables or to none; the staged files that nothing needs any more, and what was committed.
@@ -144,12 +147,12 @@ impl Committer {
         let outcomes = self.catalog.commit(&commits, &fence)?;
         let (mut all_released, mut committed) = (Vec::new(), Vec::new());
         for (commit, outcome) in commits.into_iter().zip(outcomes) {
-            let (released, forgotten) = match outcome {
-                CommitOutcome::Committed { released, forgotten, .. } => (released, forgotten),
-                CommitOutcome::AlreadyCommitted { released, .. } => (released, Vec::new()),
+            let (released, forgotten, troubles) = match outcome {
+                CommitOutcome::Committed { released, forgotten, troubles, .. } => (released, forgotten, troubles),
+                CommitOutcome::AlreadyCommitted { released, .. } => (released, Vec::new(), Vec::new()),
             };
             all_released.extend(released);
-            committed.push(Committed { table: commit.table, checkpoint, forgotten });
+            committed.push(Committed { table: commit.table, checkpoint, forgotten, troubles });
         }
         Ok((all_released, committed))
     }

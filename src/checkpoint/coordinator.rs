@@ -22,6 +22,7 @@ use crate::protocol::failpoint;
 use crate::protocol::progress::Adoption;
 use crate::state::StateStore;
 use crate::table::TableName;
+use crate::table::serving::Trouble;
 use crate::time::{instant, now_ms};
 
 /// How long the loop waits for news.
@@ -69,6 +70,8 @@ pub trait Observer: Send {
     fn delivery_waits(&self, checkpoint: Epoch, why: &Error);
     /// Files of a table cannot be merged or removed now: it grows, and is right.
     fn table_neglected(&self, table: &TableName, why: &Error);
+    /// Something is wrong with a name that shows a table of the version, which goes on.
+    fn name_in_trouble(&self, trouble: &Trouble);
     /// The position is at the end as it was frozen at the start; with `goes_on` the run does.
     fn caught_up(&self, goes_on: bool);
 }
@@ -224,6 +227,7 @@ impl Coordinator {
                     Ok(Ok(News::Confirmed(confirmed))) => self.confirmed(confirmed, &mut run)?,
                     Ok(Ok(News::Waits(checkpoint, why))) => self.observer.delivery_waits(checkpoint, &why),
                     Ok(Ok(News::Neglected(table, why))) => self.observer.table_neglected(&table, &why),
+                    Ok(Ok(News::Serving(trouble))) => self.observer.name_in_trouble(&trouble),
                     Ok(Err(error)) => return Err(error),
                     Err(_) => return Err(Error::internal("the committer is gone")),
                 },

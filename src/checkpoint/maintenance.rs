@@ -4,15 +4,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use uuid::Uuid;
 
 use super::committer::News;
 use crate::error::{Error, Result};
+use crate::message::Epoch;
 use crate::table::maintenance::Reach;
+use crate::table::serving::Trouble;
 use crate::table::{Catalog, Fence, Forgotten, TableName};
 
+/// How long after the last commit names are looked for that were left behind.
+const LOOK: Duration = Duration::from_secs(2);
 /// Merges of one table before others get their turn.
 const MERGES: usize = 4;
 /// After failures so many looks are left out at most.
@@ -27,8 +32,10 @@ pub struct Committed {
     pub table: TableName,
     /// The checkpoint.
     pub checkpoint: u64,
-    /// Snapshots that the table forgot with it.
+    /// Snapshots that the table, and the names that show it, forgot with it.
     pub forgotten: Vec<Forgotten>,
+    /// What is wrong with those names.
+    pub troubles: Vec<Trouble>,
 }
 
 /// Keeps tables of one version small.
@@ -36,6 +43,8 @@ pub struct Maintenance {
     catalog: Catalog,
     version: String,
     owner: u64,
+    /// The manifest with which it took the version over.
+    claimed: u64,
     /// What has a name from before this is no file of this process.
     began: Uuid,
     tables: BTreeMap<TableName, Care>,
@@ -49,6 +58,8 @@ struct Care {
     reach: Reach,
     /// Whether what earlier processes left was looked for.
     swept: bool,
+    /// What is wrong with names that show it.
+    troubles: Vec<Trouble>,
     /// What somebody was told that does not work.
     told: Option<&'static str>,
     /// Looks that are still left out.
@@ -64,30 +75,41 @@ impl Maintenance {
         catalog: Catalog,
         version: &str,
         owner: u64,
+        claimed: Epoch,
         began: Uuid,
         tables: impl Iterator<Item = (TableName, Uuid)>,
     ) -> Self {
         let tables = tables.map(|(table, uuid)| (table, Care::new(uuid))).collect();
-        Self { catalog, version: version.to_owned(), owner, began, tables }
+        Self { catalog, version: version.to_owned(), owner, claimed: claimed.0, began, tables }
     }
 
-    /// Works after commits, until the sending side is gone or the job is `over`. What does not work is told once.
+    /// Works after commits, and looks after names where none come, until the sending side is gone or the job is `over`. What does not work is told once.
     pub fn run(&mut self, commits: &Receiver<Vec<Committed>>, news: &Sender<Result<News>>, over: &AtomicBool) {
-        while let Ok(first) = commits.recv() {
+        loop {
+            let first = match commits.recv_timeout(LOOK) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             // What came meanwhile is worth one look.
-            for committed in std::iter::once(first).chain(commits.try_iter()).flatten() {
+            let is_idle = first.is_empty();
+            for committed in first.into_iter().chain(commits.try_iter().flatten()) {
                 if let Some(care) = self.tables.get_mut(&committed.table) {
                     care.checkpoint = committed.checkpoint;
                     care.forgotten.extend(committed.forgotten);
+                    care.tell_new(committed.troubles, news);
                 }
             }
             for (table, care) in &mut self.tables {
                 if over.load(SeqCst) {
                     return;
                 }
-                let fence =
-                    Fence { version: self.version.clone(), owner: self.owner, checkpoint: care.checkpoint, recovering: false };
-                let look = || care.look_after(&self.catalog, table, self.began, &fence, over);
+                let checkpoint = care.checkpoint.max(self.claimed);
+                let fence = Fence { version: self.version.clone(), owner: self.owner, checkpoint, recovering: false };
+                let look = || {
+                    care.bring_names(&self.catalog, table, &fence, news)?;
+                    if is_idle { Ok(()) } else { care.look_after(&self.catalog, table, self.began, &fence, over) }
+                };
                 let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
                 let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the maintenance of a table panicked")));
                 // The committer finds out too, and ends the job.
@@ -105,8 +127,8 @@ impl Maintenance {
 
 impl Care {
     fn new(uuid: Uuid) -> Self {
-        let (forgotten, reach) = (Vec::new(), Reach::default());
-        Self { uuid, checkpoint: 0, forgotten, reach, swept: false, told: None, pause: 0, next_pause: 1 }
+        let (forgotten, reach, troubles) = (Vec::new(), Reach::default(), Vec::new());
+        Self { uuid, checkpoint: 0, forgotten, reach, swept: false, troubles, told: None, pause: 0, next_pause: 1 }
     }
 
     fn look_after(
@@ -155,6 +177,29 @@ impl Care {
             self.forgotten.clear();
         }
         Ok(())
+    }
+
+    /// The names that show the table and were left behind follow it.
+    fn bring_names(&mut self, catalog: &Catalog, table: &TableName, fence: &Fence, news: &Sender<Result<News>>) -> Result<()> {
+        match catalog.follow(table, self.uuid, fence) {
+            Ok((forgotten, troubles)) => {
+                self.forgotten.extend(forgotten);
+                self.tell_new(troubles, news);
+                Ok(())
+            }
+            Err(error) if error.code() == "fenced" => Err(error),
+            // A catalog that is away is the committer's to wait for.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Tells what is wrong with names, each thing once until it is right.
+    fn tell_new(&mut self, troubles: Vec<Trouble>, news: &Sender<Result<News>>) {
+        for trouble in troubles.iter().filter(|trouble| !self.troubles.contains(trouble)) {
+            // Without a coordinator there is nobody to tell.
+            let _ = news.send(Ok(News::Serving(trouble.clone())));
+        }
+        self.troubles = troubles;
     }
 
     /// Notes how a look went. The error, if it is not the one that was told before.

@@ -39,6 +39,10 @@ impl Prepared {
             Target::Topic(topic) => return topic.fact(force),
         };
         let table = self.catalog.load(name)?;
+        if table.as_ref().map(Table::turns).transpose()?.flatten().is_some() {
+            return Err(Error::refused("is_a_name", format!("{name} is a name that shows the tables of versions"))
+                .hint(format!("write to a table of its own, then: kappa promote {name} TABLE")));
+        }
         Ok(match table.as_ref().map(|table| table.property(VERSION_PROPERTY)) {
             None => OutputFact::Absent,
             Some(None) => OutputFact::Foreign,
@@ -202,7 +206,9 @@ impl Prepared {
         let mut changes = Vec::new();
         for create in wanted {
             let old = self.catalog.load(&create.name)?;
-            changes.extend(old.filter(|old| old.property(VERSION_PROPERTY) == Some(replaced)).map(|old| (old, create)));
+            let old = old.filter(|old| old.property(VERSION_PROPERTY) == Some(replaced));
+            old.as_ref().map(check_not_shown).transpose()?;
+            changes.extend(old.map(|old| (old, create)));
         }
         self.catalog.replace(&changes)
     }
@@ -252,6 +258,17 @@ impl Prepared {
         let began = new_ordered_uuid();
         Ok(Committer { catalog: self.catalog.clone(), targets, owner: manifest.owner, claimed: manifest.checkpoint, began })
     }
+}
+
+/// What a name shows is not taken from under it.
+fn check_not_shown(table: &Table) -> Result<()> {
+    let names: Vec<String> = table.serves()?.iter().map(ToString::to_string).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let message = format!("table {} is what {} shows", table.name(), names.join(", "));
+    Err(Error::refused("serves", message)
+        .hint("reprocess into a new table, compare, and promote that; or roll the name back first"))
 }
 
 /// Makes a topic the version's. Once anything was read, it must be so already: records may be in it.

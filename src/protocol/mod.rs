@@ -3,6 +3,7 @@
 
 pub mod chain;
 pub mod checkpoint;
+pub mod cutover;
 pub mod delivery;
 pub mod door;
 pub mod event_time;

@@ -8,6 +8,7 @@ mod log;
 mod plan;
 mod rows;
 mod run;
+mod serving;
 mod settings;
 mod values;
 
@@ -25,6 +26,8 @@ mod _kappa {
     use super::rows::{Rows, read, tables};
     #[pymodule_export]
     use super::run::{Run, after_fork, start};
+    #[pymodule_export]
+    use super::serving::{promote, rollback, serving};
     #[pymodule_export]
     use super::settings::Settings;
 

@@ -24,17 +24,25 @@ pub struct Rows {
     batches: Vec<RecordBatch>,
 }
 
-/// The rows of a table now, of a snapshot, or at a time.
+/// The rows of a table now, of a snapshot, at a time, or, of a name, before its last turns.
 #[pyfunction]
-#[pyo3(signature = (settings, table, snapshot, as_of_ms))]
-pub fn read(py: Python<'_>, settings: &Settings, table: &str, snapshot: Option<i64>, as_of_ms: Option<i64>) -> PyResult<Rows> {
+#[pyo3(signature = (settings, table, snapshot, as_of_ms, turns))]
+pub fn read(
+    py: Python<'_>,
+    settings: &Settings,
+    table: &str,
+    snapshot: Option<i64>,
+    as_of_ms: Option<i64>,
+    turns: Option<usize>,
+) -> PyResult<Rows> {
     let settings = settings.0.clone();
     detached(py, || {
         let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
         let name = TableName::parse(table, &settings.catalog_namespace)?;
-        let snapshot = match as_of_ms {
-            Some(time) => Some(snapshot_at(&catalog, &name, time)?),
-            None => snapshot,
+        let snapshot = match (as_of_ms, turns) {
+            (Some(time), _) => Some(snapshot_at(&catalog, &name, time)?),
+            (None, Some(turns)) => Some(shown_before(&catalog, &name, turns)?),
+            (None, None) => snapshot,
         };
         let (schema, scan) = query::read::scan(&catalog, &name, snapshot)?;
         Ok(Rows { schema, batches: scan.collect::<Result<_, _>>()? })
@@ -58,6 +66,19 @@ fn snapshot_at(catalog: &Catalog, name: &TableName, time: i64) -> Result<i64, Er
     found.ok_or_else(|| {
         let message = format!("table {name} has no snapshot as old as {}", crate::time::format_utc(time));
         Error::refused("unknown_snapshot", message).hint("it may have expired, or the table is younger")
+    })
+}
+
+fn shown_before(catalog: &Catalog, name: &TableName, turns: usize) -> Result<i64, Error> {
+    let table = catalog.require(name)?;
+    if table.turns()?.is_none() {
+        let message = format!("{name} is no name that kappa turns");
+        return Err(Error::refused("not_a_name", message).hint("as_of takes a time for a table, a number of turns for a name"));
+    }
+    table.shown_before(turns).ok_or_else(|| {
+        let message = format!("{name} has no snapshot from before its last {turns} turns");
+        Error::refused("unknown_snapshot", message)
+            .hint(format!("it has expired, or was not turned as often: kappa serving history {name}"))
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
+use iceberg::spec::{FormatVersion, Schema as IcebergSchema, TableMetadata, TableMetadataBuilder};
 use iceberg::{MetadataLocation, TableCreation};
 use uuid::Uuid;
 
@@ -16,6 +16,7 @@ use super::manifests::ManifestReader;
 use super::metadata::{self, Refs};
 use super::name::TableName;
 use super::rest;
+use super::serving::Turns;
 pub use super::settings::Settings;
 use super::store::{Found, OwnerRow, Store, Swap, Swapped};
 use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
@@ -200,8 +201,7 @@ impl Catalog {
             return Ok(table);
         }
         files::remove_quietly([&table.metadata_location]);
-        Err(Error::conflict("table_exists", format!("there is already a table or view {}", create.name))
-            .hint("choose another name, or replace it with --replace"))
+        Err(exists(&create.name))
     }
 
     /// Puts fresh tables in the places of old ones, under the same names, if the old ones are still what the catalog has:
@@ -250,6 +250,11 @@ impl Catalog {
         if now == ours { Ok(()) } else { Err(fenced(version, ours, Some(now))) }
     }
 
+    /// Whether kappa writes the metadata files.
+    pub(super) fn names_metadata(&self) -> bool {
+        self.store.names_metadata()
+    }
+
     /// Whether the store itself knows whose a version is.
     pub(super) fn has_owners(&self) -> bool {
         matches!(&*self.store, Store::Sql(_))
@@ -290,10 +295,7 @@ impl Catalog {
 
     /// Writes the first metadata file of a table that no catalog names yet.
     fn stage(&self, create: &CreateTable) -> Result<Table> {
-        let uuid = time::new_uuid();
-        let short = uuid.simple().to_string();
-        let short = short.get(..8).unwrap_or(&short);
-        let location = format!("{}/{}/{}-{short}", self.warehouse, create.name.namespace(), create.name.table());
+        let (uuid, location) = self.new_place(&create.name);
         let metadata = new_metadata(create, location.clone(), uuid)?;
         let metadata_location = MetadataLocation::new_with_metadata(&location, &metadata).to_string();
         let directory = files::path_of(&location)?;
@@ -305,6 +307,31 @@ impl Catalog {
         };
         write().inspect_err(|_| drop(std::fs::remove_dir_all(&directory)))?;
         Ok(table)
+    }
+
+    /// The first state of a name, with the columns of a version. Where the store can make it together with what it shows it is
+    /// nothing yet; elsewhere it is made, empty.
+    pub(super) fn stage_name(&self, name: &TableName, version: &Table) -> Result<Table> {
+        let (uuid, location) = self.new_place(name);
+        let schema = version.metadata().current_schema().as_ref().clone();
+        let properties = with_defaults(HashMap::from([Turns::none()?]));
+        let metadata = first_metadata(name, location.clone(), schema, properties, uuid)?;
+        let metadata_location = MetadataLocation::new_with_metadata(&location, &metadata).to_string();
+        match &*self.store {
+            Store::Sql(_) => Ok(Table::new(name.clone(), metadata, metadata_location, Refs::default())),
+            Store::Rest(rest) => {
+                let made = self.io.run(rest.create(name, &metadata))?;
+                made.map(|made| Table::loaded(name, made)).ok_or_else(|| exists(name))
+            }
+        }
+    }
+
+    /// The identity of a new table, and the URL of its directory.
+    fn new_place(&self, name: &TableName) -> (Uuid, String) {
+        let uuid = time::new_uuid();
+        let short = uuid.simple().to_string();
+        let short = short.get(..8).unwrap_or(&short);
+        (uuid, format!("{}/{}/{}-{short}", self.warehouse, name.namespace(), name.table()))
     }
 
     /// Makes the metadata of a table that is to come durable, unless the store does.
@@ -339,25 +366,39 @@ const _: fn() = || {
 };
 
 fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<TableMetadata> {
-    let iceberg_schema = schema::to_iceberg(&create.schema, &create.primary_key)?;
+    let schema = schema::to_iceberg(&create.schema, &create.primary_key)?;
     let key = serde_json::to_string(&create.primary_key).map_err(|error| Error::internal(error.to_string()))?;
     let mut properties: HashMap<String, String> = create.properties.clone().into_iter().collect();
     if !create.primary_key.is_empty() {
         properties.insert(PRIMARY_KEY_PROPERTY.to_owned(), key);
     }
+    first_metadata(&create.name, location, schema, with_defaults(properties), uuid)
+}
+
+fn with_defaults(mut properties: HashMap<String, String>) -> HashMap<String, String> {
     properties.entry("write.parquet.compression-codec".to_owned()).or_insert_with(|| "zstd".to_owned());
     for (key, value) in PROPERTIES {
         properties.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
+    properties
+}
+
+fn first_metadata(
+    name: &TableName,
+    location: String,
+    schema: IcebergSchema,
+    properties: HashMap<String, String>,
+    uuid: Uuid,
+) -> Result<TableMetadata> {
     let creation = TableCreation::builder()
-        .name(create.name.table().to_owned())
+        .name(name.table().to_owned())
         .location(location)
-        .schema(iceberg_schema)
+        .schema(schema)
         .properties(properties)
         .format_version(FormatVersion::V2)
         .build();
     let built = TableMetadataBuilder::from_table_creation(creation).and_then(|builder| builder.assign_uuid(uuid).build());
-    Ok(built.map_err(|error| iceberg_error(&format!("create table {}", create.name), error))?.metadata)
+    Ok(built.map_err(|error| iceberg_error(&format!("create table {name}"), error))?.metadata)
 }
 
 pub(super) fn absolute(path: &str) -> Result<PathBuf> {
@@ -380,6 +421,11 @@ pub(super) fn fenced(version: &str, ours: i64, owner: Option<i64>) -> Error {
     Error::conflict("fenced", format!("version {version} now belongs to {taker}; this process is owner {ours}"))
         .hint("another process took this version over: let it work, or stop it and run this again")
         .retryable(false)
+}
+
+fn exists(name: &TableName) -> Error {
+    Error::conflict("table_exists", format!("there is already a table or view {name}"))
+        .hint("choose another name, or replace it with --replace")
 }
 
 fn changed(name: &TableName) -> Error {

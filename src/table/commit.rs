@@ -15,6 +15,7 @@ use super::live::{Live, manifests};
 use super::marker::{Decision, Facts, Marker, decide};
 use super::name::TableName;
 use super::rest;
+use super::serving::{Followed, Trouble};
 use super::snapshot::{self, Built, Change, Notes};
 use super::store::{OwnerRow, Swap, Swapped};
 use super::upsert::{self, Planned, Staged, Upserts};
@@ -86,8 +87,10 @@ pub enum CommitOutcome {
         snapshot_id: i64,
         /// Staged files that no snapshot names: they may be deleted once the checkpoint is recorded as confirmed.
         released: Vec<String>,
-        /// Snapshots that the table has forgotten with this commit.
+        /// Snapshots that the table, and the names that show it, have forgotten with this commit.
         forgotten: Vec<Forgotten>,
+        /// What is wrong with names that show it.
+        troubles: Vec<Trouble>,
     },
     /// An earlier call had.
     AlreadyCommitted {
@@ -104,12 +107,14 @@ enum Prepared {
     Built(Box<Next>, Swap, Vec<String>),
 }
 
-/// A table's next state, and what it means for its keys.
+/// A table's next state, what it means for its keys, and the names that show it.
 struct Next {
     base: Table,
     built: Built,
     step: Step,
     primary_key: Vec<String>,
+    followed: Vec<Followed>,
+    troubles: Vec<Trouble>,
 }
 
 enum Attempt {
@@ -139,7 +144,7 @@ impl Catalog {
                 std::thread::sleep(time::jitter(PAUSE));
             }
             let mut created = Vec::new();
-            match self.attempt(commits, fence, attempt == 0, &mut created) {
+            match self.attempt(commits, fence, attempt, &mut created) {
                 Ok(Attempt::Done(outcomes)) => return Ok(outcomes),
                 Ok(Attempt::Lost(table)) => {
                     // Nothing moved, and that is known.
@@ -161,12 +166,12 @@ impl Catalog {
         Err(last.unwrap_or_else(|| Error::internal("a commit without an attempt")))
     }
 
-    fn attempt(&self, commits: &[TableCommit], fence: &Fence, first: bool, created: &mut Vec<String>) -> Result<Attempt> {
+    fn attempt(&self, commits: &[TableCommit], fence: &Fence, attempt: u32, created: &mut Vec<String>) -> Result<Attempt> {
         let _turn = self.turn();
         let mut prepared = Vec::with_capacity(commits.len());
         for commit in commits {
             let base = self.require(&commit.table)?;
-            match self.prepare(commit, &base, fence, first, created) {
+            match self.prepare(commit, &base, fence, attempt == 0, created) {
                 Ok(table) => prepared.push(table),
                 // Another tool's maintenance may have removed what this base names: what the table has now decides. A staged
                 // file is nobody else's.
@@ -176,8 +181,12 @@ impl Catalog {
                 Err(error) => return Err(error),
             }
         }
+        // Names that others keep changing are left behind for now.
+        if attempt < self.settings.attempts / 2 {
+            prepared.iter_mut().for_each(|table| table.bring_names(self, created));
+        }
         failpoint::hit("K15");
-        let swaps: Vec<Swap> = prepared.iter().filter_map(Prepared::swap).cloned().collect();
+        let swaps: Vec<Swap> = prepared.iter().flat_map(Prepared::swaps).collect();
         match self.publish(&swaps, fence)? {
             Swapped::Done => {}
             Swapped::Lost(table) => return Ok(Attempt::Lost(table)),
@@ -228,7 +237,8 @@ impl Catalog {
             CommitKind::Upsert { primary_key } => primary_key.clone(),
         };
         let released = released(commit, base, copied);
-        Ok(Prepared::Built(Box::new(Next { base: base.clone(), built, step, primary_key }), swap, released))
+        let next = Next { base: base.clone(), built, step, primary_key, followed: Vec::new(), troubles: Vec::new() };
+        Ok(Prepared::Built(Box::new(next), swap, released))
     }
 
     fn plan(
@@ -292,20 +302,31 @@ impl Catalog {
         match prepared {
             Prepared::Already(snapshot_id, released) => CommitOutcome::AlreadyCommitted { snapshot_id, released },
             Prepared::Built(next, _, released) => {
-                let Next { base, built, step, primary_key } = *next;
+                let Next { base, built, step, primary_key, followed, troubles } = *next;
                 self.adopt(&built);
                 self.indexes.follow(&base, built.snapshot_id, step, &primary_key);
-                CommitOutcome::Committed { snapshot_id: built.snapshot_id, released, forgotten: built.forgotten }
+                let Built { snapshot_id, mut forgotten, .. } = built;
+                forgotten.extend(self.followed(followed));
+                CommitOutcome::Committed { snapshot_id, released, forgotten, troubles }
             }
         }
     }
 }
 
 impl Prepared {
-    fn swap(&self) -> Option<&Swap> {
+    /// The names that show the table are to move with it.
+    fn bring_names(&mut self, catalog: &Catalog, created: &mut Vec<String>) {
+        if let Self::Built(next, ..) = self {
+            (next.followed, next.troubles) = catalog.followers(&next.built.table, created);
+        }
+    }
+
+    fn swaps(&self) -> Vec<Swap> {
         match self {
-            Self::Already(..) => None,
-            Self::Built(_, swap, _) => Some(swap),
+            Self::Already(..) => Vec::new(),
+            Self::Built(next, swap, _) => {
+                std::iter::once(swap.clone()).chain(next.followed.iter().map(Followed::swap)).collect()
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use super::name::TableName;
 use super::pin::Pin;
 use super::snapshot::ROWS;
 use super::store::{Loaded, Swap};
-use super::{PRIMARY_KEY_PROPERTY, schema};
+use super::{PRIMARY_KEY_PROPERTY, schema, serving};
 use crate::error::{Error, Result};
 
 /// A table as it was when it was loaded.
@@ -80,16 +80,18 @@ impl Table {
     pub(super) fn swap_for(&self, next: &Self) -> Swap {
         Swap {
             name: self.name.clone(),
-            from: self.metadata_location.clone(),
+            from: Some(self.metadata_location.clone()),
             to: next.metadata_location.clone(),
             base: self.metadata.clone(),
             next: next.metadata.clone(),
         }
     }
 
-    /// Whether snapshots may be forgotten and files removed: Iceberg's `gc.enabled`, which says that others may share them.
+    /// Whether snapshots may be forgotten and files removed: Iceberg's `gc.enabled`, which says that others may share them. Where
+    /// kappa has set it, for a name that shows this table, it knows who.
     pub(super) fn may_be_cleaned(&self) -> bool {
-        self.property("gc.enabled").is_none_or(|value| !value.eq_ignore_ascii_case("false"))
+        let is_enabled = self.property("gc.enabled").is_none_or(|value| !value.eq_ignore_ascii_case("false"));
+        is_enabled || self.property(serving::GC_BY) == Some("kappa")
     }
 
     /// The whole metadata.

@@ -9,7 +9,7 @@
 //! [`datafile`] Parquet and its metrics; [`deletes`] of rows by their positions; [`catalog`] over a [`store`], which is [`sql`] or
 //! [`rest`]; [`claim`]; [`commit`] with [`marker`] (a pure decision),
 //! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
-//! [`maintenance`] keeps it small, and [`pin`] a snapshot from that; [`live`] what a snapshot holds, and [`scan`] its rows.
+//! [`serving`] the names that show versions; [`maintenance`] keeps a table small, and [`pin`] a snapshot from that; [`live`] what a snapshot holds, and [`scan`] its rows.
 
 pub mod catalog;
 mod claim;
@@ -35,6 +35,7 @@ mod prune;
 mod rest;
 pub mod scan;
 pub mod schema;
+pub mod serving;
 mod settings;
 mod snapshot;
 mod sql;

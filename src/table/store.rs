@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub(super) struct Swap {
     pub(super) name: TableName,
-    /// The metadata files of the two.
-    pub(super) from: String,
+    /// The metadata files of the two; without the first the table is made.
+    pub(super) from: Option<String>,
     pub(super) to: String,
     /// What is in them.
     pub(super) base: Arc<TableMetadata>,

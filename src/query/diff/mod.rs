@@ -97,6 +97,7 @@ pub fn diff(
     let report = Report {
         a,
         b,
+        proof: None,
         same_position,
         bounds,
         differs: !columns.differences.is_empty() || counts.changed + counts.only_in_a + counts.only_in_b > 0,

@@ -34,6 +34,8 @@ pub struct Report {
     pub a: Side,
     /// The second.
     pub b: Side,
+    /// Under which this is kept, for a promote.
+    pub proof: Option<String>,
     /// Whether both were at one position of the log.
     pub same_position: bool,
     /// Which rows were compared.

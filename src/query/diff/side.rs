@@ -61,9 +61,17 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Loads a table that must exist.
+    /// Loads a table that must exist; of a name, the table of the version that it shows.
     pub fn load(catalog: &Catalog, checkpoints: &Path, name: &TableName) -> Result<Self> {
         let table = catalog.require(name)?;
+        let turns = table.turns()?;
+        let shown = turns.as_ref().and_then(|turns| turns.current());
+        let shown = shown.map(|turn| Ok(catalog.load(&turn.table)?.filter(|table| table.uuid() == turn.uuid)));
+        Self::of(shown.transpose()?.flatten().unwrap_or(table), checkpoints)
+    }
+
+    /// What is known of a table.
+    pub fn of(table: Table, checkpoints: &Path) -> Result<Self> {
         let version = table.property(VERSION).and_then(|version| version.parse::<Uuid>().ok());
         let dir = version.map(|version| VersionDir::new(checkpoints, &version.to_string())).filter(VersionDir::exists);
         let manifest = dir.as_ref().map(VersionDir::newest).transpose()?.flatten().map(|sealed| sealed.manifest);

@@ -24,6 +24,8 @@ mod proxy;
 #[cfg(test)]
 mod readers_tests;
 #[cfg(test)]
+mod serving_tests;
+#[cfg(test)]
 mod testing;
 
 use std::sync::Arc;

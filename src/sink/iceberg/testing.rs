@@ -413,6 +413,11 @@ impl Care {
         world.catalog.remove_orphans(table.name(), table.uuid(), &mut self.reach, began, &fence, &GO_ON)
     }
 
+    /// The same of another version.
+    pub(super) fn sweep_of(&mut self, world: &World, table: &Table, began: Uuid, fence: &Fence) -> usize {
+        world.catalog.remove_orphans(table.name(), table.uuid(), &mut self.reach, began, fence, &GO_ON).unwrap()
+    }
+
     /// All snapshots can be read, and no file is there that none of them names.
     pub(super) fn assert_nothing_is_missing_or_left(&self, world: &World, table: &Table) {
         let now = world.catalog.require(table.name()).unwrap();

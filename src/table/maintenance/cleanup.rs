@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use iceberg::spec::ManifestFile;
+use iceberg::spec::{ManifestFile, SnapshotRef};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::failpoint;
@@ -20,11 +20,11 @@ use crate::table::files::{self, spelling};
 use crate::table::live::manifests;
 use crate::table::manifests::ManifestReader;
 
-/// What the snapshots of a table reach. Paths are those of the local disk.
+/// What the snapshots of a table reach, and those of names that show it or have done so. Paths are those of the local disk.
 #[derive(Debug, Default)]
 pub struct Reach {
-    /// By snapshot, its manifests.
-    snapshots: HashMap<i64, Vec<Arc<str>>>,
+    /// By manifest list, its manifests.
+    lists: HashMap<Arc<str>, Vec<Arc<str>>>,
     /// By manifest, its live files.
     manifests: HashMap<Arc<str>, Vec<Arc<str>>>,
     /// Each file once, though many manifests name it.
@@ -36,23 +36,32 @@ impl Reach {
     ///
     /// # Errors
     /// `Unavailable` if it was told to stop.
-    pub(super) fn update(&mut self, reader: &ManifestReader, table: &Table, stop: &AtomicBool) -> Result<()> {
-        for snapshot in table.metadata().snapshots() {
-            if self.snapshots.contains_key(&snapshot.snapshot_id()) {
+    pub(super) fn update(&mut self, catalog: &Catalog, table: &Table, stop: &AtomicBool) -> Result<()> {
+        let names = catalog.names_with_files_of(table)?;
+        let snapshots = || std::iter::once(table).chain(&names).flat_map(|table| table.metadata().snapshots());
+        // A name shows other versions too, whose files are not looked after here.
+        let ours = |snapshot: &&SnapshotRef| {
+            files::is_below(snapshot.manifest_list(), table.location())
+                || table.metadata().snapshot_by_id(snapshot.snapshot_id()).is_some()
+        };
+        for snapshot in snapshots().filter(ours) {
+            let list = spelling(snapshot.manifest_list());
+            if self.lists.contains_key(list) {
                 continue;
             }
             if stop.load(SeqCst) {
                 return Err(Error::new(ErrorKind::Unavailable, "stopped", "the job ends"));
             }
             let listed = manifests(Some(snapshot.as_ref()))?;
+            let reader = catalog.manifests();
             let paths = listed.iter().map(|manifest| self.look_into(reader, manifest)).collect::<Result<_>>()?;
-            self.snapshots.insert(snapshot.snapshot_id(), paths);
+            self.lists.insert(list.into(), paths);
         }
-        let there: HashSet<i64> = table.metadata().snapshots().map(|snapshot| snapshot.snapshot_id()).collect();
-        let before = self.snapshots.len();
-        self.snapshots.retain(|id, _| there.contains(id));
-        if self.snapshots.len() < before {
-            let used: HashSet<Arc<str>> = self.snapshots.values().flatten().cloned().collect();
+        let there: HashSet<&str> = snapshots().map(|snapshot| spelling(snapshot.manifest_list())).collect();
+        let before = self.lists.len();
+        self.lists.retain(|list, _| there.contains(list.as_ref()));
+        if self.lists.len() < before {
+            let used: HashSet<Arc<str>> = self.lists.values().flatten().cloned().collect();
             self.manifests.retain(|manifest, _| used.contains(manifest));
             self.files = self.manifests.values().flatten().cloned().collect();
         }
@@ -80,9 +89,9 @@ impl Reach {
         path
     }
 
-    /// Manifests, data files and delete files.
+    /// Manifest lists, manifests, data files and delete files.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
-        self.manifests.keys().chain(&self.files).map(AsRef::as_ref)
+        self.lists.keys().chain(self.manifests.keys()).chain(&self.files).map(AsRef::as_ref)
     }
 }
 
@@ -95,18 +104,19 @@ pub(super) fn clean(
     stop: &AtomicBool,
 ) -> Result<usize> {
     let reader = catalog.manifests();
-    reach.update(reader, table, stop)?;
+    reach.update(catalog, table, stop)?;
     let (mut dead, mut lists) = (HashMap::new(), Vec::new());
     let metadata = table.metadata();
     let still_there = |forgotten: &&Forgotten| metadata.snapshot_by_id(forgotten.snapshot.snapshot_id()).is_some();
     let mut gone: HashSet<String> = HashSet::new();
     for Forgotten { snapshot, statistics } in forgotten.iter().filter(|forgotten| !still_there(forgotten)) {
         gone.extend(statistics.iter().cloned());
-        // An earlier attempt, or somebody else's expiry, may have been here.
-        if files::exists(snapshot.manifest_list())? {
+        // A name's snapshot and the version's own have one list. An earlier attempt, or somebody else's expiry, may have been here.
+        let list = snapshot.manifest_list();
+        if !reach.lists.contains_key(spelling(list)) && files::exists(list)? {
             let listed = manifests(Some(snapshot.as_ref()))?;
             dead.extend(listed.into_iter().map(|manifest| (manifest.manifest_path.clone(), manifest)));
-            lists.push(snapshot.manifest_list().to_owned());
+            lists.push(list.to_owned());
         }
     }
     dead.retain(|path, _| !reach.manifests.contains_key(spelling(path)));

@@ -39,12 +39,12 @@ impl Catalog {
             || -> Result<Option<Table>> { Ok(self.load(name)?.filter(|table| table.uuid() == uuid && table.may_be_cleaned())) };
         // The first look takes long; the second, while no commit of this process is being made, does not.
         let Some(table) = load()? else { return Ok(0) };
-        reach.update(self.manifests(), &table, stop)?;
+        reach.update(self, &table, stop)?;
         let _turn = self.turn();
         // What is named is found out after what is there: a file that comes in between is not among those.
         let (data, metadata) = (files_below(&table, "data")?, files_below(&table, "metadata")?);
         let Some(table) = load()? else { return Ok(0) };
-        reach.update(self.manifests(), &table, stop)?;
+        reach.update(self, &table, stop)?;
         let named = named(&table, reach);
         let before = |grace| move |path: &PathBuf| id_of(path).is_some_and(|id| is_older(id, began, grace));
         let data = data.into_iter().filter(before(Duration::ZERO));
@@ -62,10 +62,9 @@ impl Catalog {
 /// The paths of everything that the table names.
 fn named(table: &Table, reach: &Reach) -> HashSet<PathBuf> {
     let metadata = table.metadata();
-    let lists = metadata.snapshots().map(|snapshot| snapshot.manifest_list().to_owned());
     let log = metadata.metadata_log().iter().map(|entry| entry.metadata_file.clone());
     let statistics = expiry::statistics(metadata).map(|(_, path)| path.to_owned());
-    let all = lists.chain(log).chain(statistics).chain([table.metadata_location().to_owned()]);
+    let all = log.chain(statistics).chain([table.metadata_location().to_owned()]);
     let mut named: HashSet<PathBuf> = all.map(|url| PathBuf::from(spelling(&url))).collect();
     named.extend(reach.paths().map(PathBuf::from));
     named

@@ -196,7 +196,7 @@ impl Rest {
                 Err(error) => return Ok(Swapped::Unknown(error)),
                 Ok(Some(now)) if has(&now.metadata, swap) => moved += 1,
                 Ok(now) => {
-                    changed |= now.is_none_or(|now| now.location != swap.from);
+                    changed |= now.is_none_or(|now| Some(&now.location) != swap.from.as_ref());
                     lost = lost.or(Some(swap.name.clone()));
                 }
             }

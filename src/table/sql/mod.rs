@@ -129,15 +129,7 @@ impl Database {
 
     /// Adds a table and its namespace; false if the name is taken.
     pub(super) async fn insert(&self, name: &TableName, location: &str) -> Result<bool> {
-        let namespace = "INSERT INTO iceberg_namespace_properties VALUES (?, ?, 'exists', 'true') ON CONFLICT DO NOTHING";
-        let insert = "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location, \
-                      previous_metadata_location, iceberg_type) VALUES (?, ?, ?, ?, NULL, 'TABLE') ON CONFLICT DO NOTHING";
-        let [catalog, space, table] = self.the_table(name);
-        let body = async |session: &mut Session| {
-            session.execute(namespace, &[catalog, space]).await?;
-            let inserted = session.execute(insert, &[catalog, space, table, location.into()]).await? == 1;
-            Ok(End::Commit(inserted))
-        };
+        let body = async |session: &mut Session| Ok(End::Commit(self.add_table(session, name, location).await?));
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -212,14 +204,25 @@ impl Database {
         }
     }
 
+    /// Adds a table and its namespace inside a transaction; false if the name is taken.
+    async fn add_table(&self, session: &mut Session, name: &TableName, location: &str) -> sqlx::Result<bool> {
+        let namespace = "INSERT INTO iceberg_namespace_properties VALUES (?, ?, 'exists', 'true') ON CONFLICT DO NOTHING";
+        let insert = "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location, \
+                      previous_metadata_location, iceberg_type) VALUES (?, ?, ?, ?, NULL, 'TABLE') ON CONFLICT DO NOTHING";
+        let [catalog, space, table] = self.the_table(name);
+        session.execute(namespace, &[catalog, space]).await?;
+        Ok(session.execute(insert, &[catalog, space, table, location.into()]).await? == 1)
+    }
+
     /// Moves one table inside a transaction; false if it is not where it was.
     pub(super) async fn move_table(&self, session: &mut Session, swap: &Swap) -> sqlx::Result<bool> {
+        let Some(from) = &swap.from else { return self.add_table(session, &swap.name, &swap.to).await };
         let update = format!(
             "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? \
              WHERE {IS_THE_TABLE} AND {IS_A_TABLE} AND metadata_location = ?"
         );
         let [catalog, space, table] = self.the_table(&swap.name);
-        let (from, to) = (Value::from(&swap.from), Value::from(&swap.to));
+        let (from, to) = (Value::from(from), Value::from(&swap.to));
         Ok(session.execute(&update, &[to, from, catalog, space, table, from]).await? == 1)
     }
 

@@ -1,0 +1,31 @@
+//! `rollback`: a name shows the version before again, at once. A promote that was rolled back is as if it had not been: the next
+//! rollback goes one further back.
+
+use super::promote::{Promotion, prepared, turns_of, until_turned, unturned};
+use crate::error::{Error, Result};
+use crate::protocol::cutover::Granted;
+use crate::table::serving::Action;
+use crate::table::{Catalog, TableName};
+
+/// Turns a name back.
+///
+/// # Errors
+/// `Refused` where there is no such name, or no version before that is still there; those of the catalog.
+pub fn rollback(catalog: &Catalog, name: &TableName) -> Result<Promotion> {
+    let seen = turns_of(&catalog.require(name)?)?;
+    let facts = |id: &str| {
+        let (base, _) = unturned(catalog, name, seen.current(), id)?;
+        let (Some(now), Some(before)) = (seen.current(), seen.before()) else {
+            return Err(Error::refused("nothing_before", format!("{name} has shown no other version before"))
+                .hint("promote the table that it is to show"));
+        };
+        let there = |table: &TableName, uuid| Ok::<_, Error>(catalog.load(table)?.filter(|table| table.uuid() == uuid));
+        let to = there(&before.table, before.uuid)?.ok_or_else(|| {
+            Error::refused("version_gone", format!("table {}, which {name} has shown before, is gone", before.table))
+                .hint("it was dropped or replaced: promote a table that is there")
+        })?;
+        let from = there(&now.table, now.uuid)?;
+        Ok(vec![prepared(name, base, to, from, Granted::default(), (Action::Rollback, id))?])
+    };
+    until_turned(facts, catalog)
+}

@@ -1,0 +1,57 @@
+//! Names that show versions.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+
+use super::call::{detached, from_json, to_json};
+use super::settings::Settings;
+use crate::config;
+use crate::error::Result;
+use crate::lifecycle::{promote as promoting, rollback as rolling_back, serving as names};
+use crate::protocol::cutover::Request;
+use crate::table::{Catalog, TableName};
+
+/// The catalog, and where the checkpoints are.
+fn opened(settings: &config::Settings) -> Result<(Catalog, PathBuf)> {
+    let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+    Ok((catalog, config::Settings::directory("checkpoints", &settings.checkpoints)?))
+}
+
+/// Turns names to tables of versions; what became of them, as JSON. `request` is JSON.
+#[pyfunction]
+pub fn promote(py: Python<'_>, settings: &Settings, moves: Vec<(String, String)>, request: &str) -> PyResult<String> {
+    let settings = settings.0.clone();
+    detached(py, || {
+        let request: Request = from_json("the request", request)?;
+        let name = |text: &str| TableName::parse(text, &settings.catalog_namespace);
+        let moves = moves.iter().map(|(from, to)| Ok((name(from)?, name(to)?))).collect::<Result<Vec<_>>>()?;
+        let (catalog, checkpoints) = opened(&settings)?;
+        to_json(&promoting::promote(&catalog, &checkpoints, &moves, &request)?)
+    })
+}
+
+/// Turns a name back; what became of it, as JSON.
+#[pyfunction]
+pub fn rollback(py: Python<'_>, settings: &Settings, name: &str) -> PyResult<String> {
+    let settings = settings.0.clone();
+    detached(py, || {
+        let name = TableName::parse(name, &settings.catalog_namespace)?;
+        to_json(&rolling_back::rollback(&opened(&settings)?.0, &name)?)
+    })
+}
+
+/// The names, or one of them, as a JSON list.
+#[pyfunction]
+#[pyo3(signature = (settings, name))]
+pub fn serving(py: Python<'_>, settings: &Settings, name: Option<&str>) -> PyResult<String> {
+    let settings = settings.0.clone();
+    detached(py, || {
+        let name = name.map(|name| TableName::parse(name, &settings.catalog_namespace)).transpose()?;
+        let (catalog, _) = opened(&settings)?;
+        match name {
+            Some(name) => to_json(&[names::show(&catalog, &name)?]),
+            None => to_json(&names::list(&catalog)?),
+        }
+    })
+}

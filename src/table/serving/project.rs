@@ -1,0 +1,157 @@
+//! The next state of a name: a snapshot of its own over the manifest list of the version's newest one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use iceberg::spec::{MAIN_BRANCH, Operation, PrimitiveType, Schema, Snapshot, Summary, Type};
+
+use super::turns::{self, Turns};
+use super::{BY_TURN, GC_BY, GC_ENABLED, SHOWS_CHECKPOINT, SHOWS_SNAPSHOT, SHOWS_TABLE, SHOWS_VERSION, json};
+use crate::error::{Error, Result};
+use crate::table::catalog::Table;
+use crate::table::expiry::{Forgotten, Retention, expired};
+use crate::table::snapshot::{Built, ROWS, next_location};
+use crate::table::{PRIMARY_KEY_PROPERTY, iceberg_error};
+use crate::time;
+
+/// What a summary says about the position, as the version's newest commit says it.
+const POSITION: [&str; 4] = ["kappa.job", "kappa.offsets", "kappa.closed", "kappa.account"];
+
+/// The state of the name `base` that shows `version` as it is, after `turns`.
+///
+/// # Errors
+/// `Refused` if the version has no snapshot, or columns under ids that mean something else in the name.
+pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, retention: &Retention) -> Result<Built> {
+    let Some(shown) = version.metadata().current_snapshot() else { return Err(empty(version)) };
+    let schema = version.metadata().current_schema();
+    check_columns(base, version)?;
+    let metadata = base.metadata();
+    let failed = |error| iceberg_error(&format!("turn {}", base.name()), error);
+    let with_schema = |previous| metadata.clone().into_builder(previous).add_current_schema(schema.as_ref().clone());
+    // The builder alone knows what number the schema has in the name.
+    let schema_id = with_schema(None).and_then(|builder| builder.build()).map_err(failed)?.metadata.current_schema_id();
+    let is_new = metadata.current_snapshot_id().is_none();
+    let builder = with_schema((!is_new).then(|| base.metadata_location().to_owned())).map_err(failed)?;
+    let snapshot = Snapshot::builder()
+        .with_snapshot_id(time::random_positive_i64())
+        .with_parent_snapshot_id(metadata.current_snapshot_id())
+        .with_sequence_number(metadata.next_sequence_number().max(shown.sequence_number()))
+        .with_timestamp_ms(now.max(metadata.last_updated_ms()))
+        .with_manifest_list(shown.manifest_list())
+        .with_summary(Summary { operation: Operation::Overwrite, additional_properties: summary(version, turns)? })
+        .with_schema_id(schema_id)
+        .build();
+    let snapshot_id = snapshot.snapshot_id();
+    let builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(failed)?;
+    let gone = if is_new { Vec::new() } else { expired(base, retention, now) };
+    let forgotten = gone.iter().filter_map(|id| Forgotten::of(metadata, *id)).collect();
+    let builder = builder.remove_snapshots(&gone).set_properties(properties(version, turns)?).map_err(failed)?;
+    let key = if version.property(PRIMARY_KEY_PROPERTY).is_none() { vec![PRIMARY_KEY_PROPERTY.to_owned()] } else { vec![] };
+    let built = builder.remove_properties(&key).and_then(|builder| builder.build()).map_err(failed)?;
+    let location = next_location(base, &built.metadata)?;
+    let table = base.next(built.metadata, location);
+    let expired_metadata = built.expired_metadata_logs.into_iter().map(|entry| entry.metadata_file).collect();
+    Ok(Built { table, snapshot_id, forgotten, expired_metadata })
+}
+
+fn summary(version: &Table, turns: &Turns) -> Result<HashMap<String, String>> {
+    let current = turns.current().ok_or_else(|| Error::internal("a name without a turn"))?;
+    let metadata = version.metadata();
+    let shown = metadata.current_snapshot().ok_or_else(|| empty(version))?;
+    let counts = shown.summary().additional_properties.iter();
+    let mut summary: HashMap<String, String> = counts
+        .filter(|(key, _)| key.starts_with("total-") || *key == ROWS)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    // Behind what another tool has merged stands kappa's commit.
+    if let Some((marker, of)) = version.marker() {
+        let said = |key: &&str| Some(((*key).to_owned(), version.summary(Some(of), key)?.to_owned()));
+        summary.extend(POSITION.iter().filter_map(said));
+        summary.insert(SHOWS_CHECKPOINT.to_owned(), marker.checkpoint.to_string());
+    }
+    summary.extend([
+        (SHOWS_VERSION.to_owned(), current.version.clone()),
+        (SHOWS_TABLE.to_owned(), version.name().to_string()),
+        (SHOWS_SNAPSHOT.to_owned(), shown.snapshot_id().to_string()),
+        (BY_TURN.to_owned(), current.id.clone()),
+    ]);
+    Ok(summary)
+}
+
+fn properties(version: &Table, turns: &Turns) -> Result<HashMap<String, String>> {
+    let key = version.property(PRIMARY_KEY_PROPERTY).map(|key| (PRIMARY_KEY_PROPERTY.to_owned(), key.to_owned()));
+    let own = [
+        (turns::PROPERTY.to_owned(), json(turns)?),
+        (GC_ENABLED.to_owned(), "false".to_owned()),
+        (GC_BY.to_owned(), "kappa".to_owned()),
+    ];
+    Ok(own.into_iter().chain(key).collect())
+}
+
+fn empty(version: &Table) -> Error {
+    Error::refused("nothing_yet", format!("table {} has nothing yet: no checkpoint of its version is in it", version.name()))
+        .hint("run its job until it has committed, then promote it")
+}
+
+/// Columns are read by their ids: one that a snapshot of the name has under another type cannot be read as the new one.
+fn check_columns(base: &Table, version: &Table) -> Result<()> {
+    let new = types(version.metadata().current_schema());
+    // Schemas of snapshots that are gone mean nothing any more.
+    let metadata = base.metadata();
+    let shown = metadata.snapshots().filter_map(|snapshot| metadata.schema_by_id(snapshot.schema_id()?));
+    for old in shown {
+        for (id, (name, data_type)) in types(old) {
+            let Some((new_name, new_type)) = new.get(&id) else { continue };
+            if !is_readable_as(&data_type, new_type) {
+                let message = format!(
+                    "column {new_name} ({new_type}) of table {} has the id under which {} has held {name} ({data_type})",
+                    version.name(),
+                    base.name()
+                );
+                return Err(Error::refused("other_columns", message).hint(
+                    "readers tell columns by their ids, and would take one for the other: promote the table under a new name, \
+                     or build it again with its columns in the order of the old one, new ones at the end",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The primitive columns by their ids, those in lists and structs too.
+fn types(schema: &Schema) -> BTreeMap<i32, (String, PrimitiveType)> {
+    let named =
+        schema.field_id_to_name_map().iter().filter_map(|(id, name)| match schema.field_by_id(*id)?.field_type.as_ref() {
+            Type::Primitive(primitive) => Some((*id, (name.clone(), primitive.clone()))),
+            _ => None,
+        });
+    named.collect()
+}
+
+/// Whether rows of both types can be read under one column: it is one type, or Iceberg allows to widen the one to the other. Which of
+/// them is the older does not matter: a name may be turned back.
+fn is_readable_as(old: &PrimitiveType, new: &PrimitiveType) -> bool {
+    use PrimitiveType::{Decimal, Double, Float, Int, Long};
+    let widens = |from: &PrimitiveType, to: &PrimitiveType| match (from, to) {
+        (Int, Long) | (Float, Double) => true,
+        (Decimal { precision: a, scale: s }, Decimal { precision: b, scale: t }) => a <= b && s == t,
+        _ => false,
+    };
+    old == new || widens(old, new) || widens(new, old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_was_widened_can_be_turned_back() {
+        use PrimitiveType::{Date, Decimal, Int, Long, String, Timestamptz};
+        let decimal = |precision, scale| Decimal { precision, scale };
+        for (a, b) in [(Int, Long), (Date, Date), (decimal(9, 2), decimal(18, 2))] {
+            assert!(is_readable_as(&a, &b) && is_readable_as(&b, &a), "{a} {b}");
+        }
+        for (a, b) in [(Int, String), (Date, Timestamptz), (decimal(9, 2), decimal(18, 3))] {
+            assert!(!is_readable_as(&a, &b) && !is_readable_as(&b, &a), "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Turning names: each name, the version that it leaves and the version that it comes to move in one transaction, on the very states
+//! on which it was decided.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use uuid::Uuid;
+
+use super::project::project;
+use super::turns::Turn;
+use super::{GC_BY, GC_ENABLED, Names, SERVED, SERVES, json, names};
+use crate::error::{Error, Result};
+use crate::protocol::failpoint;
+use crate::table::catalog::{Catalog, Table};
+use crate::table::name::TableName;
+use crate::table::snapshot::{Built, next_location};
+use crate::table::store::{Swap, Swapped};
+use crate::table::{files, iceberg_error};
+
+/// What a name is to be turned to, and the states on which that was decided.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// The name as it is; none if it is not there.
+    pub base: Option<Table>,
+    /// The version that it shows, if its table is still there.
+    pub from: Option<Table>,
+    /// The version that it is to show.
+    pub to: Table,
+    /// The name.
+    pub name: TableName,
+    /// What is written into it.
+    pub turn: Turn,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Turned {
+    /// All names have turned: the states that they have now.
+    Done(Vec<Table>),
+    /// None has: a table is not any more as it was when this was decided.
+    Lost(TableName),
+    /// Nobody knows. The names say it: whether they have the turn.
+    Unknown(Error),
+}
+
+/// What a turn writes before it happens.
+#[derive(Default)]
+struct Prepared {
+    names: Vec<Built>,
+    swaps: Vec<Swap>,
+    /// Files that were made, and new names.
+    created: Vec<String>,
+    begun: Vec<Table>,
+    /// Metadata files that nothing names afterwards.
+    expired: Vec<String>,
+}
+
+impl Prepared {
+    fn discard(&self, catalog: &Catalog) {
+        files::remove_quietly(&self.created);
+        for name in &self.begun {
+            if !catalog.names_metadata() {
+                let _ = catalog.drop_table(name);
+            } else if let Ok(directory) = files::path_of(name.location()) {
+                // Without what was made in them they are empty.
+                let _ = std::fs::remove_dir(directory.join("metadata"));
+                let _ = std::fs::remove_dir(directory);
+            }
+        }
+    }
+}
+
+impl Catalog {
+    /// Turns names, all or none.
+    ///
+    /// # Errors
+    /// `Refused` if the columns of a version mean something else under their ids than in the name.
+    pub fn turn_names(&self, moves: &[Move]) -> Result<Turned> {
+        let mut prepared = Prepared::default();
+        let swapped = self.prepare_turn(moves, &mut prepared).and_then(|()| {
+            failpoint::hit("P1");
+            self.swap(&prepared.swaps, None)
+        });
+        match swapped {
+            Ok(Swapped::Done) => {
+                failpoint::hit("P2");
+                prepared.names.iter().for_each(|built| self.adopt(built));
+                if self.names_metadata() {
+                    files::remove_quietly(&prepared.expired);
+                }
+                Ok(Turned::Done(prepared.names.into_iter().map(|built| built.table).collect()))
+            }
+            Ok(Swapped::Lost(name)) => {
+                prepared.discard(self);
+                Ok(Turned::Lost(name))
+            }
+            Ok(Swapped::Unknown(error)) => Ok(Turned::Unknown(error)),
+            Err(error) => {
+                prepared.discard(self);
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare_turn(&self, moves: &[Move], prepared: &mut Prepared) -> Result<()> {
+        let mut versions = Versions::default();
+        for to in moves {
+            let base = match &to.base {
+                Some(base) => base.clone(),
+                None => {
+                    let base = self.stage_name(&to.name, &to.to)?;
+                    prepared.begun.push(base.clone());
+                    base
+                }
+            };
+            let turns = base.turns()?.unwrap_or_default().with(to.turn.clone());
+            let built = project(&base, &to.to, &turns, self.now_ms(), &self.settings.retention)?;
+            prepared.created.push(built.table.metadata_location().to_owned());
+            self.write_metadata(&built.table)?;
+            let swap = base.swap_for(&built.table);
+            let is_made = to.base.is_none() && self.names_metadata();
+            prepared.swaps.push(if is_made { Swap { from: None, ..swap } } else { swap });
+            prepared.names.push(built);
+            if let Some(from) = &to.from {
+                versions.leave(from, &to.name)?;
+            }
+            versions.come_to(&to.to, &to.name, base.uuid())?;
+        }
+        for (base, serves, served) in versions.0.into_values() {
+            let (next, expired) = next_version(&base, &serves, &served)?;
+            prepared.created.push(next.metadata_location().to_owned());
+            self.write_metadata(&next)?;
+            prepared.swaps.push(base.swap_for(&next));
+            prepared.expired.extend(expired.into_iter().filter(|url| files::is_below(url, base.location())));
+        }
+        Ok(())
+    }
+}
+
+/// The tables of versions that take part, with the names that show them then, and those that did.
+#[derive(Default)]
+struct Versions(BTreeMap<TableName, (Table, Names, Names)>);
+
+impl Versions {
+    fn of(&mut self, table: &Table) -> Result<&mut (Table, Names, Names)> {
+        match self.0.entry(table.name().clone()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => Ok(new.insert((table.clone(), names(table, SERVES)?, names(table, SERVED)?))),
+        }
+    }
+
+    fn leave(&mut self, table: &Table, name: &TableName) -> Result<()> {
+        self.of(table)?.1.remove(name);
+        Ok(())
+    }
+
+    fn come_to(&mut self, table: &Table, name: &TableName, uuid: Uuid) -> Result<()> {
+        let (_, serves, served) = self.of(table)?;
+        serves.insert(name.clone(), uuid);
+        served.insert(name.clone(), uuid);
+        Ok(())
+    }
+}
+
+/// A version's table that knows which names show it. What it holds stays as it is.
+/// And the metadata files that fall out of its log.
+fn next_version(base: &Table, serves: &Names, served: &Names) -> Result<(Table, Vec<String>)> {
+    let mut properties = vec![(SERVES.to_owned(), json(serves)?), (SERVED.to_owned(), json(served)?)];
+    // Other tools would remove files that the names' snapshots need. Who had forbidden it before has done so for kappa too.
+    if base.property(GC_ENABLED).is_none_or(|enabled| !enabled.eq_ignore_ascii_case("false")) {
+        properties.extend([(GC_ENABLED.to_owned(), "false".to_owned()), (GC_BY.to_owned(), "kappa".to_owned())]);
+    }
+    let builder = base.metadata().clone().into_builder(Some(base.metadata_location().to_owned()));
+    let built = builder.set_properties(properties.into_iter().collect()).and_then(|builder| builder.build());
+    let built = built.map_err(|error| iceberg_error(&format!("turn to table {}", base.name()), error))?;
+    let location = next_location(base, &built.metadata)?;
+    let expired = built.expired_metadata_logs.into_iter().map(|entry| entry.metadata_file).collect();
+    Ok((base.next(built.metadata, location), expired))
+}
