@@ -60,7 +60,7 @@ sim: setup ## a thousand seeds of the simulation; about 10 minutes
 	KAPPA_SIM_SEEDS=$${KAPPA_SIM_SEEDS:-1000} tools/cargo.sh test --release --test rust sim::seeds -- --nocapture
 
 soak: wheel kafka ## kills by the thousand, outages, failover, random faults, Spark beside a live job; about an hour (KAPPA_SOAK_KILLS, KAPPA_SOAK_SECONDS)
-	$(VENV)/python -m pytest -m soak -s
+	$(VENV)/python -m pytest -m soak -s --timeout=0
 
 bench: wheel ## a table of speeds, beside DuckDB and Polars
 	@tools/bench.sh

@@ -43,11 +43,11 @@ impl Table {
     }
 
     /// The same with a tag more, and without those of its kind that are old.
-    pub(super) fn next_with(&self, metadata: TableMetadata, metadata_location: String, pin: &Pin<'_>, now: i64) -> Self {
+    pub(super) fn tagged(&self, pin: &Pin<'_>, now: i64) -> Self {
         let made = |id: i64| self.metadata.snapshot_by_id(id).map(|snapshot| snapshot.timestamp_ms());
         let refs = self.refs.without_old(pin.prefix, now, made);
         let refs = refs.with_tag(&format!("{}{}", pin.prefix, pin.name), pin.snapshot, pin.age);
-        Self { refs: Arc::new(refs), ..self.next(metadata, metadata_location) }
+        Self { refs: Arc::new(refs), ..self.clone() }
     }
 
     /// Writes the metadata file and makes its content durable.

@@ -11,6 +11,7 @@
 //! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
 //! [`serving`] the names that show versions; [`maintenance`] keeps a table small, and [`pin`] a snapshot from that; [`live`] what a snapshot holds, and [`scan`] its rows.
 
+mod amend;
 pub mod catalog;
 mod claim;
 pub mod commit;

@@ -1,13 +1,14 @@
 //! A tag on a snapshot, so that it is still there when somebody needs it. It says how old it may become (`max-ref-age-ms`, which
 //! other tools go by); of one kind, those that are older go when the next one comes.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use super::catalog::{Catalog, Table};
+use super::amend::with_properties;
+use super::catalog::Catalog;
+use super::files;
 use super::name::TableName;
-use super::snapshot::next_location;
 use super::store::Swapped;
-use super::{files, iceberg_error};
 use crate::error::{Error, Result};
 
 /// A tag.
@@ -39,11 +40,14 @@ impl Catalog {
                 let message = format!("table {name} has no snapshot {} any more", pin.snapshot);
                 return Err(Error::refused("unknown_snapshot", message).hint("it has expired: run the same command again"));
             }
-            let next = tagged(&base, pin, self.now_ms())?;
+            let now = self.now_ms();
+            let (next, expired) = with_properties(&base, HashMap::new(), now)?;
+            let next = next.tagged(pin, now);
             self.write_metadata(&next)?;
             match self.swap(&[base.swap_for(&next)], None)? {
                 Swapped::Done => {
                     self.remember(&next);
+                    files::remove_quietly(expired.iter().filter(|url| files::is_below(url, base.location())));
                     return Ok(());
                 }
                 Swapped::Lost(_) => files::remove_quietly([&next.metadata_location().to_owned()]),
@@ -53,13 +57,4 @@ impl Catalog {
         Err(Error::conflict("table_changed", format!("table {name} was changed by others each time it was to get a tag"))
             .hint("try again"))
     }
-}
-
-/// The table with the tag.
-fn tagged(base: &Table, pin: &Pin<'_>, now: i64) -> Result<Table> {
-    let metadata = base.metadata().clone().into_builder(Some(base.metadata_location().to_owned()));
-    let built = metadata.build().map_err(|error| iceberg_error(&format!("tag table {}", base.name()), error))?;
-    let location = next_location(base, &built.metadata)?;
-    let next = base.next_with(built.metadata, location, pin, now);
-    Ok(next)
 }

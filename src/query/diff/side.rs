@@ -64,10 +64,12 @@ impl Subject {
     /// Loads a table that must exist; of a name, the table of the version that it shows.
     pub fn load(catalog: &Catalog, checkpoints: &Path, name: &TableName) -> Result<Self> {
         let table = catalog.require(name)?;
-        let turns = table.turns()?;
-        let shown = turns.as_ref().and_then(|turns| turns.current());
-        let shown = shown.map(|turn| Ok(catalog.load(&turn.table)?.filter(|table| table.uuid() == turn.uuid)));
-        Self::of(shown.transpose()?.flatten().unwrap_or(table), checkpoints)
+        let turns = table.turns()?.unwrap_or_default();
+        let shown = match turns.current() {
+            Some(turn) => catalog.load(&turn.table)?.filter(|table| table.uuid() == turn.uuid),
+            None => None,
+        };
+        Self::of(shown.unwrap_or(table), checkpoints)
     }
 
     /// What is known of a table.

@@ -1,8 +1,8 @@
 //! The next state of a name: a snapshot of its own over the manifest list of the version's newest one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use iceberg::spec::{MAIN_BRANCH, Operation, PrimitiveType, Schema, Snapshot, Summary, Type};
+use iceberg::spec::{MAIN_BRANCH, Operation, PrimitiveType, Schema, SchemaRef, Snapshot, Summary, TableMetadata, Type};
 
 use super::turns::{self, Turns};
 use super::{BY_TURN, GC_BY, GC_ENABLED, SHOWS_CHECKPOINT, SHOWS_SNAPSHOT, SHOWS_TABLE, SHOWS_VERSION, json};
@@ -26,11 +26,9 @@ pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, re
     check_columns(base, version)?;
     let metadata = base.metadata();
     let failed = |error| iceberg_error(&format!("turn {}", base.name()), error);
-    let with_schema = |previous| metadata.clone().into_builder(previous).add_current_schema(schema.as_ref().clone());
-    // The builder alone knows what number the schema has in the name.
-    let schema_id = with_schema(None).and_then(|builder| builder.build()).map_err(failed)?.metadata.current_schema_id();
     let is_new = metadata.current_snapshot_id().is_none();
-    let builder = with_schema((!is_new).then(|| base.metadata_location().to_owned())).map_err(failed)?;
+    let previous = (!is_new).then(|| base.metadata_location().to_owned());
+    let builder = metadata.clone().into_builder(previous).add_current_schema(schema.as_ref().clone()).map_err(failed)?;
     let snapshot = Snapshot::builder()
         .with_snapshot_id(time::random_positive_i64())
         .with_parent_snapshot_id(metadata.current_snapshot_id())
@@ -38,7 +36,7 @@ pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, re
         .with_timestamp_ms(now.max(metadata.last_updated_ms()))
         .with_manifest_list(shown.manifest_list())
         .with_summary(Summary { operation: Operation::Overwrite, additional_properties: summary(version, turns)? })
-        .with_schema_id(schema_id)
+        .with_schema_id(number_of(schema, metadata))
         .build();
     let snapshot_id = snapshot.snapshot_id();
     let builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(failed)?;
@@ -51,6 +49,14 @@ pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, re
     let table = base.next(built.metadata, location);
     let expired_metadata = built.expired_metadata_logs.into_iter().map(|entry| entry.metadata_file).collect();
     Ok(Built { table, snapshot_id, forgotten, expired_metadata })
+}
+
+/// The number that a schema gets in a name: that of the same, or a new one.
+fn number_of(schema: &Schema, name: &TableMetadata) -> i32 {
+    let identifiers = |schema: &Schema| schema.identifier_field_ids().collect::<BTreeSet<i32>>();
+    let is_same = |other: &&SchemaRef| other.as_struct() == schema.as_struct() && identifiers(other) == identifiers(schema);
+    let highest = || name.schemas_iter().map(|other| other.schema_id()).max().unwrap_or_default();
+    name.schemas_iter().find(is_same).map_or_else(|| highest() + 1, |other| other.schema_id())
 }
 
 fn summary(version: &Table, turns: &Turns) -> Result<HashMap<String, String>> {

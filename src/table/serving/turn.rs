@@ -11,11 +11,12 @@ use super::turns::Turn;
 use super::{GC_BY, GC_ENABLED, Names, SERVED, SERVES, json, names};
 use crate::error::{Error, Result};
 use crate::protocol::failpoint;
+use crate::table::amend::with_properties;
 use crate::table::catalog::{Catalog, Table};
+use crate::table::files;
 use crate::table::name::TableName;
-use crate::table::snapshot::{Built, next_location};
+use crate::table::snapshot::Built;
 use crate::table::store::{Swap, Swapped};
-use crate::table::{files, iceberg_error};
 
 /// What a name is to be turned to, and the states on which that was decided.
 #[derive(Clone, Debug)]
@@ -127,7 +128,7 @@ impl Catalog {
             versions.come_to(&to.to, &to.name, base.uuid())?;
         }
         for (base, serves, served) in versions.0.into_values() {
-            let (next, expired) = next_version(&base, &serves, &served)?;
+            let (next, expired) = next_version(&base, &serves, &served, self.now_ms())?;
             prepared.created.push(next.metadata_location().to_owned());
             self.write_metadata(&next)?;
             prepared.swaps.push(base.swap_for(&next));
@@ -164,16 +165,11 @@ impl Versions {
 
 /// A version's table that knows which names show it. What it holds stays as it is.
 /// And the metadata files that fall out of its log.
-fn next_version(base: &Table, serves: &Names, served: &Names) -> Result<(Table, Vec<String>)> {
+fn next_version(base: &Table, serves: &Names, served: &Names, now: i64) -> Result<(Table, Vec<String>)> {
     let mut properties = vec![(SERVES.to_owned(), json(serves)?), (SERVED.to_owned(), json(served)?)];
     // Other tools would remove files that the names' snapshots need. Who had forbidden it before has done so for kappa too.
     if base.property(GC_ENABLED).is_none_or(|enabled| !enabled.eq_ignore_ascii_case("false")) {
         properties.extend([(GC_ENABLED.to_owned(), "false".to_owned()), (GC_BY.to_owned(), "kappa".to_owned())]);
     }
-    let builder = base.metadata().clone().into_builder(Some(base.metadata_location().to_owned()));
-    let built = builder.set_properties(properties.into_iter().collect()).and_then(|builder| builder.build());
-    let built = built.map_err(|error| iceberg_error(&format!("turn to table {}", base.name()), error))?;
-    let location = next_location(base, &built.metadata)?;
-    let expired = built.expired_metadata_logs.into_iter().map(|entry| entry.metadata_file).collect();
-    Ok((base.next(built.metadata, location), expired))
+    with_properties(base, properties.into_iter().collect(), now)
 }

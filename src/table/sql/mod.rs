@@ -7,7 +7,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -58,7 +58,7 @@ pub(super) struct Database {
 }
 
 enum Place {
-    File(PathBuf),
+    File(sqlite::Database),
     Server(Box<Server>),
 }
 
@@ -87,7 +87,7 @@ impl Database {
     /// Opens the database in a file, and creates it with its parent directories on first use.
     pub(super) fn sqlite(io: &Io, path: &Path, catalog: &str) -> Result<Self> {
         let session = Mutex::new(Some(sqlite::open(io, path)?));
-        Ok(Self { session, place: Place::File(path.to_owned()), catalog: catalog.to_owned() })
+        Ok(Self { session, place: Place::File(sqlite::Database::new(path)), catalog: catalog.to_owned() })
     }
 
     /// Opens the database at `postgresql://…`, and makes the catalog's tables on first use.
@@ -259,7 +259,15 @@ impl Database {
         loop {
             attempt += 1;
             match self.attempt(&mut held, &body).await {
-                Ok(value) => return Ok(Outcome::Known(value)),
+                Ok(value) => {
+                    return Ok(match &self.place {
+                        Place::File(file) if file.is_cut_off() => {
+                            held.take();
+                            Outcome::Unknown(file.cut_off())
+                        }
+                        _ => Outcome::Known(value),
+                    });
+                }
                 Err(Failed::AtCommit(error)) if !postgres::is_serialization(&error) => {
                     self.forget(&mut held);
                     return Ok(Outcome::Unknown(self.failure(action, error)));
@@ -314,10 +322,12 @@ impl Database {
     }
 
     async fn connected<'a>(&self, held: &'a mut Option<Session>) -> sqlx::Result<&'a mut Session> {
-        if held.is_none()
-            && let Place::Server(server) = &self.place
-        {
-            *held = Some(limited(postgres::TO_CONNECT, server.connect()).await?);
+        match &self.place {
+            Place::File(file) if held.is_none() || file.is_cut_off() => *held = Some(sqlite::connect(&file.path).await?),
+            Place::Server(server) if held.is_none() => {
+                *held = Some(limited(postgres::TO_CONNECT, server.connect()).await?);
+            }
+            _ => {}
         }
         held.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
@@ -333,7 +343,7 @@ impl Database {
     /// Makes an error of the database one that says what was being done to it.
     fn failure(&self, action: &str, error: sqlx::Error) -> Error {
         match &self.place {
-            Place::File(path) => sqlite::failure(path, action, error),
+            Place::File(file) => sqlite::failure(&file.path, action, error),
             Place::Server(server) => server.failure(action, error),
         }
     }

@@ -1,6 +1,8 @@
 //! A catalog in a SQLite file.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -36,7 +38,46 @@ pub(super) fn open(io: &Io, path: &Path) -> Result<Session> {
     Ok(session)
 }
 
-async fn connect(path: &Path) -> sqlx::Result<Session> {
+/// A database in a file, and the log that the connection to it writes to.
+pub(super) struct Database {
+    pub(super) path: PathBuf,
+    log: Mutex<Option<FileId>>,
+}
+
+/// Device and number. A file that is open keeps its own also when it is removed.
+type FileId = (u64, u64);
+
+impl Database {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), log: Mutex::default() }
+    }
+
+    /// Whether the log was removed while the connection had it open; after that another connection is made.
+    ///
+    /// A process in which two SQLite libraries have one database open, kappa's and Python's say, has no locks between the two: the
+    /// one that closes its last connection takes the log for its own to remove. What the other writes then goes into a file that
+    /// nobody else will ever see ("How To Corrupt An SQLite Database File", 2.2.1).
+    pub(super) fn is_cut_off(&self) -> bool {
+        let mut path = self.path.as_os_str().to_owned();
+        path.push("-wal");
+        let now = std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_cut_off = log.is_some() && *log != now;
+        *log = if is_cut_off { None } else { now };
+        is_cut_off
+    }
+
+    /// What was committed last may be in the log that is gone.
+    pub(super) fn cut_off(&self) -> Error {
+        let message = format!("the log of the catalog {} was removed while it was in use", self.path.display());
+        Error::new(ErrorKind::Unavailable, "catalog_cut_off", message).hint(
+            "another SQLite library in this process has closed it, pyiceberg's say: use the two in processes of their own, or a \
+             catalog in PostgreSQL",
+        )
+    }
+}
+
+pub(super) async fn connect(path: &Path) -> sqlx::Result<Session> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -93,6 +134,7 @@ pub(super) fn failure(path: &Path, action: &str, error: sqlx::Error) -> Error {
 mod tests {
     use sqlx::sqlite::SqliteConnection;
 
+    use super::super::{End, Outcome};
     use super::*;
 
     #[test]
@@ -125,5 +167,32 @@ mod tests {
         let of_a_trigger = refused(&mut one, "INSERT INTO locked VALUES (1)");
         assert!(of_a_trigger.to_string().contains("locked"), "{of_a_trigger}");
         assert_eq!((of_another.is_retryable(), of_a_trigger.is_retryable()), (true, false));
+    }
+
+    #[test]
+    fn a_log_that_is_removed_under_the_connection_takes_nothing_along() {
+        let (io, directory) = (Io::new().unwrap(), tempfile::tempdir().unwrap());
+        let path = directory.path().join("c.db");
+        let open = || super::super::Database::sqlite(&io, &path, "kappa").unwrap();
+        let database = open();
+        io.run(database.claim("v", 1)).unwrap();
+        let remove = async |session: &mut Session| {
+            session.rows("PRAGMA wal_checkpoint(TRUNCATE)", &[]).await?;
+            let _ = std::fs::remove_file(directory.path().join("c.db-wal"));
+            let _ = std::fs::remove_file(directory.path().join("c.db-shm"));
+            Ok(())
+        };
+        io.run(database.ask("remove", remove)).unwrap();
+        io.run(database.claim("v", 2)).unwrap();
+        assert_eq!(io.run(open().claim("v", 1)).unwrap(), 2, "what came later is where others see it");
+
+        let cut = async |session: &mut Session| {
+            session.execute("UPDATE kappa_owners SET owner = 3", &[]).await?;
+            let _ = std::fs::remove_file(directory.path().join("c.db-wal"));
+            Ok(End::Commit(()))
+        };
+        let Ok(Outcome::Unknown(error)) = io.run(database.transact("commit", cut)) else { panic!() };
+        assert_eq!((error.code(), error.is_retryable()), ("catalog_cut_off", true));
+        assert!(io.run(database.ask("look", async |_| Ok(()))).is_ok(), "over another connection");
     }
 }
