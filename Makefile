@@ -8,7 +8,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup kafka catalogs wheel demo demo-kafka sim test test-rust test-python test-interpreters check format bench bench-kafka bench-state bench-table bench-diff soak clean
+.PHONY: help setup kafka catalogs wheel demo demo-cutover demo-kafka sim test test-rust test-python test-interpreters check format bench bench-kafka bench-state bench-table bench-diff soak clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ wheel: setup ## build the wheel (or take it from the cache) and install it in .v
 
 demo: wheel ## 5 million payments, one job, checked row by row against DuckDB
 	@tools/demo.sh
+
+demo-cutover: wheel ## a metric is wrong: build the fix beside it, compare, promote, roll back, promote (a minute)
+	@tools/demo_cutover.sh
 
 demo-kafka: wheel kafka ## the same from a real Kafka broker, which it starts and stops
 	@tools/demo_kafka.sh
@@ -79,4 +82,4 @@ bench-diff: wheel ## a diff of 10 million against 10 million rows, beside DuckDB
 	$(VENV)/python benches/query/diff.py
 
 clean: ## what the targets made in the checkout; the cache outside stays
-	rm -rf .venv .kappa-demo .kappa-demo-kafka .kappa-bench .kappa dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .kappa-demo .kappa-demo-cutover .kappa-demo-kafka .kappa-bench .kappa dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -49,7 +49,7 @@ class Diff:
 
     @property
     def proof(self) -> str | None:
-        """Under which this is kept for `kappa.promote`; none if it is no proof: not of two versions at one position of the log."""
+        """Under which this is kept for `kappa.promote`; none if it is of other than two versions at one position of the log."""
         proof: str | None = self._report["proof"]
         return proof
 

@@ -33,8 +33,8 @@ class Promotion:
 
     @property
     def names(self) -> list[dict[str, Any]]:
-        """By name: the `table` and `version` that it shows, what it showed `before`, its `snapshot_id` and `rows`, the `proof` that
-        spoke for it or why there is none (`unverified`), what was `accepted`, and `notes`.
+        """By name: the `table` and `version` that it shows, what it showed `before`, its `snapshot_id` and `rows`, the `proof`
+        that spoke for it or why there is none (`unverified`), what was `accepted`, and `notes`.
         """
         return [dict(name) for name in self._found["names"]]
 
@@ -86,12 +86,12 @@ def promote(
     accept: Sequence[str] = (),
     config: Mapping[str, Any] | None = None,
 ) -> Promotion:
-    """Turns a name to the table of a version, or several names at once, all or none. Readers of a name see one version or the other,
-    whole. From then on each commit of the version moves the name too.
+    """Turns a name to the table of a version, or several names at once, all or none. Readers of a name see one version or the
+    other, whole. From then on each commit of the version moves the name too.
 
-    A name that shows something already wants a `proof`: that `kappa.diff` has compared the two versions at most `max_age` ago; by
-    itself the newest is found. Without one, say why (`unverified`): it is kept with the name. A version that is further back in the
-    log than what it takes the place of, or that begins later, is refused unless `accept` has `"lag"`, `"history"`.
+    A name that shows something already wants a `proof`: that `kappa.diff` has compared the two versions at most `max_age` ago;
+    by itself the newest is found. Without one, say why (`unverified`): it is kept with the name. A version that is further back
+    in the log than what it takes the place of, or that begins later, is refused unless `accept` has `"lag"`, `"history"`.
 
     >>> import kappa
     >>> from kappa.testing import temporary
@@ -116,7 +116,9 @@ def promote(
         moves = list(name.items())
     unknown = set(accept) - {"lag", "history"}
     if unknown:
-        raise ConfigError(f"accept has {', '.join(sorted(unknown))}", code="invalid_argument", hint='it takes "lag" and "history"')
+        raise ConfigError(
+            f"accept has {', '.join(sorted(unknown))}", code="invalid_argument", hint='it takes "lag" and "history"'
+        )
     if unverified is not None and not unverified.strip():
         raise ConfigError("unverified says nothing", code="invalid_argument", hint="say why, in a few words: it is kept")
     request = {
@@ -138,8 +140,8 @@ def _proof(proof: Diff | str | None) -> str | None:
 
 
 def rollback(name: str, *, config: Mapping[str, Any] | None = None) -> Promotion:
-    """Turns a name back to the version that it showed before, at once. A promote that was rolled back is as if it had not been: the
-    next rollback goes one further back.
+    """Turns a name back to the version that it showed before, at once. A promote that was rolled back is as if it had not been:
+    the next rollback goes one further back.
 
     >>> import kappa
     >>> from kappa.testing import temporary

@@ -15,7 +15,9 @@ def promotion(verb: str, found: dict[str, Any]) -> str:
     for shown in found["names"]:
         before = shown["before"]
         was = f" (before: {before})" if turned and before and before != shown["table"] else ""
-        lines.append(f"{shown['name']} shows {shown['table']}{was}" if turned else f"{shown['name']} shows {shown['table']} already")
+        lines.append(
+            f"{shown['name']} shows {shown['table']}{was}" if turned else f"{shown['name']} shows {shown['table']} already"
+        )
         lines.append(f"  {count(shown['rows'], 'row')}, snapshot {shown['snapshot_id']}")
         lines += [f"  {line}" for line in _why(shown)]
         lines += [f"  note: {note}" for note in shown["notes"]]

@@ -49,7 +49,7 @@ def _run(stream: Stream, until: str, from_: str, config: Mapping[str, Any] | Non
     with tempfile.TemporaryDirectory(prefix="kappa-head-") as folder:
         settings = resolve({**(config or {}), **places(Path(folder))})
         _kappa.start(plan, json.dumps(options), settings).report()
-        return Rows(_kappa.read(settings, "head", None, None))
+        return Rows(_kappa.read(settings, "head", None, None, None))
 
 
 def places(folder: Path) -> dict[str, str]:

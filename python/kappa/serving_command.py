@@ -14,8 +14,8 @@ def add_serving_commands(commands: argparse._SubParsersAction[Parser]) -> set[st
     promote = commands.add_parser(
         "promote",
         help="make a name show the table of a version",
-        description="Makes names show the tables of versions, all or none. A name that shows something wants a proof: a kappa diff "
-        "of the two versions, or --unverified.",
+        description="Makes names show the tables of versions, all or none. A name that shows something wants a proof: a "
+        "kappa diff of the two versions, or --unverified.",
         allow_abbrev=False,
     )
     add = promote.add_argument

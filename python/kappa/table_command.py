@@ -22,7 +22,11 @@ def add_table_commands(commands: argparse._SubParsersAction[Parser]) -> set[str]
     table.add_argument("table", metavar="TABLE")
     table.add_argument("-n", type=int, default=20, help="how many rows (20; 0 for all)")
     table.add_argument("--snapshot", type=int, help="of this snapshot")
-    table.add_argument("--as-of", metavar="TIME", help="as they were then, for example 2026-03-01T00:00:00Z; of a name, -1: before its last promote")
+    table.add_argument(
+        "--as-of",
+        metavar="TIME",
+        help="as they were then, for example 2026-03-01T00:00:00Z; of a name, -1: before its last promote",
+    )
     table.set_defaults(run=_read)
     query = commands.add_parser("sql", help="run a query over tables, by DuckDB", allow_abbrev=False)
     query.add_argument("query", metavar="QUERY")

@@ -15,8 +15,8 @@ from kappa.settings import resolve
 def read(
     table: str, *, snapshot: int | None = None, as_of: datetime | int | None = None, config: Mapping[str, Any] | None = None
 ) -> Rows:
-    """The rows of a table or name, deletes honoured: now, of a snapshot, or as they were at a time. With `as_of=-1` those that a name
-    showed before its last promote or rollback, with -2 before the one before that.
+    """The rows of a table or name, deletes honoured: now, of a snapshot, or as they were at a time. With `as_of=-1` those that
+    a name showed before its last promote or rollback, with -2 before the one before that.
 
     >>> import kappa
     >>> from kappa.testing import temporary

@@ -141,8 +141,8 @@ pub(super) fn prepared(
     how: (Action, &str),
 ) -> Result<Prepared> {
     let turns = base.as_ref().map(turns_of).transpose()?.unwrap_or_default();
-    let before = turns.current().map(|turn| turn.table.clone());
-    let is_shown = turns.current().is_some_and(|turn| turn.uuid == to.uuid());
+    let before = turns.current().filter(|turn| turn.id != how.1).or_else(|| turns.before()).map(|turn| turn.table.clone());
+    let is_shown = turns.current().is_some_and(|turn| turn.uuid == to.uuid()) && to.serves()?.contains(name);
     let version = to.property(VERSION).unwrap_or_default().to_owned();
     let turn = Turn {
         id: how.1.to_owned(),
@@ -186,7 +186,8 @@ fn grant(name: &TableName, now: Option<&Subject>, next: &Subject, proofs: &[Proo
     }
     let current = now.map(version).transpose()?;
     let mut granted = cutover::decide(&name.to_string(), current.as_ref(), &version(next)?, proofs, request, now_ms())?;
-    if next.manifest.as_ref().is_some_and(|manifest| manifest.holder.as_ref().is_none_or(Holder::is_gone)) {
+    let has_ended = |manifest: &Manifest| manifest.finished || manifest.holder.as_ref().is_none_or(Holder::is_gone);
+    if next.manifest.as_ref().is_some_and(has_ended) {
         granted.notes.push(format!("no process runs {table}: {name} stays as it is until one does"));
     }
     Ok(granted)

@@ -13,7 +13,7 @@ import pytest
 
 import kappa
 from catalog_support import Place
-from conftest import cli, document, wait_for
+from conftest import cli, command, document, wait_for
 from kappa.exceptions import ConfigError, KappaError, RefusedError
 from test_end_to_end import fill, make_records, table
 from test_readers import every_reader, ordered
@@ -37,8 +37,9 @@ def build(name: str, floor: int = 0, **more: Any) -> None:
 
 
 @pytest.fixture
-def versions(place: Path) -> Path:
+def versions(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two versions of a metric, `m.v3` with a bug; `m.name` shows it."""
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
     fill(RECORDS)
     build("m.v3", 200)
     build("m.v4")
@@ -181,7 +182,7 @@ def test_a_name_follows_its_live_version(catalog: Place) -> None:
             read = 2_500 + number * 500
             wait_for(lambda read=read: sum(row[2] for row in table(f"{n}.v4")) == positive(read, 0), "v4 is there")  # type: ignore[misc]
             wait_for(lambda read=read: sum(row[2] for row in table(f"{n}.v3")) == positive(read, 200), "v3 is there")  # type: ignore[misc]
-            wait_for(lambda to=promoted: table(name) == table(f"{n}.{to}"), "the name is")  # type: ignore[misc]
+            wait_for(lambda to=promoted: table(name) == table(f"{n}.{to}"), "the name is", 5)  # type: ignore[misc]
     finally:
         for run in live:
             run.stop()
@@ -206,7 +207,11 @@ def test_killed_half_way(versions: Path, point: str, verb: str) -> None:
         "first": ["promote", "m.new", "m.v4"],
         "rollback": ["rollback", "m.name"],
     }[verb]
-    name, old, new = words[1], {"promote": "m.v3", "first": None, "rollback": "m.v4"}[verb], "m.v3" if verb == "rollback" else "m.v4"
+    name, old, new = (
+        words[1],
+        {"promote": "m.v3", "first": None, "rollback": "m.v4"}[verb],
+        "m.v3" if verb == "rollback" else "m.v4",
+    )
     done = cli(*words, env={"KAPPA_FAILPOINT": f"{point}:1"})
     assert done.returncode == -9
     names = {found["name"]: found["table"] for found in kappa.serving().names}
@@ -246,7 +251,8 @@ def test_two_at_once(versions: Path) -> None:
 def test_a_promote_races_with_commits(versions: Path) -> None:
     """Both versions commit as fast as they can while the name is turned between them. Nobody fails."""
     live = [
-        totals(floor).start(mode="live", output_table=name, checkpoint_interval="10ms") for name, floor in (("m.v3", 200), ("m.v4", 0))
+        totals(floor).start(mode="live", output_table=name, checkpoint_interval="10ms")
+        for name, floor in (("m.v3", 200), ("m.v4", 0))
     ]
     try:
         for number in range(10):
@@ -307,11 +313,14 @@ def test_readers_see_one_version_whole_a_thousand_times(versions: Path) -> None:
 
 
 def test_what_a_tool_does_to_a_name_is_put_right(versions: Path) -> None:
-    """pyiceberg deletes from the name. The next commit of the version undoes it, and the job says so."""
-    from pyiceberg.catalog.sql import SqlCatalog
-
-    catalog = SqlCatalog("kappa", uri=f"sqlite:///{versions}/catalog.db", warehouse=f"file://{versions}/warehouse")
-    catalog.load_table("m.name").append(catalog.load_table("m.name").scan().to_arrow().slice(0, 1))
+    """pyiceberg adds a row to the name. The job that writes the version undoes it, and says so."""
+    meddle = (
+        "import sys; from pyiceberg.catalog.sql import SqlCatalog; "
+        "catalog = SqlCatalog('kappa', uri=f'sqlite:///{sys.argv[1]}/catalog.db', warehouse=f'file://{sys.argv[1]}/warehouse'); "
+        "name = catalog.load_table('m.name'); name.append(name.scan().to_arrow().slice(0, 1))"
+    )
+    done = command("-c", meddle, str(versions))
+    assert done.returncode == 0, done.stderr
     assert len(kappa.read("m.name")) == len(kappa.read("m.v3")) + 1
     assert kappa.serving("m.name").names[0]["is_foreign"]
     lines = (

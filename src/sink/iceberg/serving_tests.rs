@@ -141,7 +141,8 @@ fn names_turn_together_or_not_at_all(kind: Kind) {
     let (mut a, mut b) = (Version::new(&world, "a"), Version::new(&world, "b"));
     a.commit(&[row("x", 1)]);
     b.commit(&[row("x", 10)]);
-    (turn(&world, "n", &a), turn(&world, "m", &a));
+    turn(&world, "n", &a);
+    turn(&world, "m", &a);
     let moves = [to(&world, "n", &b), to(&world, "m", &b)];
     turn(&world, "m", &a);
     assert!(matches!(world.catalog.turn_names(&moves).unwrap(), Turned::Lost(_)));
@@ -155,7 +156,8 @@ fn names_turn_together_or_not_at_all(kind: Kind) {
 fn what_was_decided_on_another_state_is_not_done(kind: Kind) {
     let Some(world) = World::on(kind, settings()) else { return };
     let (mut a, mut b) = (Version::new(&world, "a"), Version::new(&world, "b"));
-    (a.commit(&[row("x", 1)]), b.commit(&[row("x", 10)]));
+    a.commit(&[row("x", 1)]);
+    b.commit(&[row("x", 10)]);
     let first = to(&world, "n", &a);
     a.commit(&[row("x", 2)]);
     assert!(matches!(world.catalog.turn_names(&[first]).unwrap(), Turned::Lost(_)), "an older state of its version");
@@ -249,7 +251,8 @@ fn files_that_a_name_needs_stay_as_long_as_it_does() {
     let retention = Retention { all: Duration::from_secs(60), hourly: Duration::ZERO, at_least: 1 };
     let world = World::new(Settings { retention, ..settings() });
     let (mut a, mut b) = (Version::new(&world, "a"), Version::new(&world, "b"));
-    (a.commit(&[row("x", 1)]), b.commit(&[row("x", 10)]));
+    a.commit(&[row("x", 1)]);
+    b.commit(&[row("x", 10)]);
     let shown = turn(&world, "n", &a).current_snapshot_id();
     let age = Duration::from_secs(3600);
     world.catalog.pin(&world.name("n"), &Pin { snapshot: shown.unwrap(), prefix: "test-", name: "1", age }).unwrap();

@@ -181,10 +181,12 @@ impl Rest {
     }
 
     /// What an answer to a commit means. A refusal is looked into: something between may have sent the request twice, and the
-    /// second was refused because of the first; and not every server moves several tables at once.
+    /// second was refused because of the first; and not every server moves several tables at once. Nor does each that says so:
+    /// Iceberg's own leaves out a table that somebody else has moved just then.
     async fn settle(&self, answer: Answer, swaps: &[Swap]) -> Result<Swapped> {
         let (error, is_final) = match answer {
-            Answer::Ok(_) => return Ok(Swapped::Done),
+            Answer::Ok(_) if swaps.len() == 1 => return Ok(Swapped::Done),
+            Answer::Ok(_) => (None, false),
             Answer::Unknown(error) => return Ok(Swapped::Unknown(error)),
             Answer::Refused(error) => (Some(error), true),
             Answer::Missing => (None, false),
@@ -274,8 +276,11 @@ pub(super) fn check_owner(metadata: &TableMetadata, row: &OwnerRow<'_>) -> Resul
 
 /// Whether a table has the state that a swap was to give it, or had it.
 fn has(now: &TableMetadata, swap: &Swap) -> bool {
+    let (before, after) = (swap.base.properties(), swap.next.properties());
+    let is_set = |(key, value): (&String, &String)| before.get(key) == Some(value) || now.properties().get(key) == Some(value);
     let made = swap.next.current_snapshot_id().filter(|id| swap.base.snapshot_by_id(*id).is_none());
-    now.uuid() == swap.next.uuid() && made.is_some_and(|id| now.snapshot_by_id(id).is_some())
+    let is_made = made.map_or_else(|| after.iter().all(is_set), |id| now.snapshot_by_id(id).is_some());
+    now.uuid() == swap.next.uuid() && is_made
 }
 
 fn loaded(name: &TableName, mut answer: Value) -> Result<Loaded> {

@@ -114,7 +114,10 @@ impl Catalog {
                     base
                 }
             };
-            let turns = base.turns()?.unwrap_or_default().with(to.turn.clone());
+            let turns = base.turns()?.unwrap_or_default();
+            // It has turned already where a version did not hear of it.
+            let has_turned = turns.current().is_some_and(|turn| turn.id == to.turn.id);
+            let turns = if has_turned { turns } else { turns.with(to.turn.clone()) };
             let built = project(&base, &to.to, &turns, self.now_ms(), &self.settings.retention)?;
             prepared.created.push(built.table.metadata_location().to_owned());
             self.write_metadata(&built.table)?;

@@ -233,6 +233,7 @@ impl Database {
     /// Runs what may be run twice without harm; over a new connection, if the old one turns out to be lost.
     pub(super) async fn ask<T>(&self, action: &str, body: impl AsyncFn(&mut Session) -> sqlx::Result<T>) -> Result<T> {
         let mut held = self.session.lock().await;
+        self.cut_off().map_or(Ok(()), Err)?;
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -255,19 +256,12 @@ impl Database {
         body: impl AsyncFn(&mut Session) -> sqlx::Result<End<T>>,
     ) -> Result<Outcome<T>> {
         let mut held = self.session.lock().await;
+        self.cut_off().map_or(Ok(()), Err)?;
         let mut attempt = 0;
         loop {
             attempt += 1;
             match self.attempt(&mut held, &body).await {
-                Ok(value) => {
-                    return Ok(match &self.place {
-                        Place::File(file) if file.is_cut_off() => {
-                            held.take();
-                            Outcome::Unknown(file.cut_off())
-                        }
-                        _ => Outcome::Known(value),
-                    });
-                }
+                Ok(value) => return Ok(self.cut_off().map_or(Outcome::Known(value), Outcome::Unknown)),
                 Err(Failed::AtCommit(error)) if !postgres::is_serialization(&error) => {
                     self.forget(&mut held);
                     return Ok(Outcome::Unknown(self.failure(action, error)));
@@ -275,6 +269,14 @@ impl Database {
                 Err(Failed::AtCommit(error) | Failed::Before(error)) => self.failed(&mut held, action, error, attempt)?,
             }
             tokio::time::sleep(time::jitter(PAUSE)).await;
+        }
+    }
+
+    /// The error where a file's log was removed under the connection.
+    fn cut_off(&self) -> Option<Error> {
+        match &self.place {
+            Place::File(file) => file.cut_off(),
+            Place::Server(_) => None,
         }
     }
 
@@ -322,12 +324,10 @@ impl Database {
     }
 
     async fn connected<'a>(&self, held: &'a mut Option<Session>) -> sqlx::Result<&'a mut Session> {
-        match &self.place {
-            Place::File(file) if held.is_none() || file.is_cut_off() => *held = Some(sqlite::connect(&file.path).await?),
-            Place::Server(server) if held.is_none() => {
-                *held = Some(limited(postgres::TO_CONNECT, server.connect()).await?);
-            }
-            _ => {}
+        if held.is_none()
+            && let Place::Server(server) = &self.place
+        {
+            *held = Some(limited(postgres::TO_CONNECT, server.connect()).await?);
         }
         held.as_mut().ok_or(sqlx::Error::PoolClosed)
     }

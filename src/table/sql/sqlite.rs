@@ -52,28 +52,29 @@ impl Database {
         Self { path: path.to_owned(), log: Mutex::default() }
     }
 
-    /// Whether the log was removed while the connection had it open; after that another connection is made.
+    /// The error, where the log was removed while the connection has it open: what was committed last may be in it.
     ///
     /// A process in which two SQLite libraries have one database open, kappa's and Python's say, has no locks between the two: the
     /// one that closes its last connection takes the log for its own to remove. What the other writes then goes into a file that
-    /// nobody else will ever see ("How To Corrupt An SQLite Database File", 2.2.1).
-    pub(super) fn is_cut_off(&self) -> bool {
+    /// nobody else will ever see ("How To Corrupt An SQLite Database File", 2.2.1). A new connection would share what the old ones
+    /// of the process have in memory, so the process ends; the next one finds out what is committed.
+    pub(super) fn cut_off(&self) -> Option<Error> {
         let mut path = self.path.as_os_str().to_owned();
         path.push("-wal");
         let now = std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_cut_off = log.is_some() && *log != now;
-        *log = if is_cut_off { None } else { now };
-        is_cut_off
-    }
-
-    /// What was committed last may be in the log that is gone.
-    pub(super) fn cut_off(&self) -> Error {
+        if log.is_none() {
+            *log = now;
+        }
+        if *log == now {
+            return None;
+        }
         let message = format!("the log of the catalog {} was removed while it was in use", self.path.display());
-        Error::new(ErrorKind::Unavailable, "catalog_cut_off", message).hint(
-            "another SQLite library in this process has closed it, pyiceberg's say: use the two in processes of their own, or a \
-             catalog in PostgreSQL",
-        )
+        let error = Error::new(ErrorKind::Unavailable, "catalog_cut_off", message).retryable(false);
+        Some(error.hint(
+            "another SQLite library in this process has closed it, pyiceberg's say. Start the process again: nothing is lost; and use \
+             the two in processes of their own, or a catalog in PostgreSQL",
+        ))
     }
 }
 
@@ -170,29 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_removed_under_the_connection_takes_nothing_along() {
+    fn a_log_that_is_removed_under_the_connection_ends_it() {
         let (io, directory) = (Io::new().unwrap(), tempfile::tempdir().unwrap());
         let path = directory.path().join("c.db");
-        let open = || super::super::Database::sqlite(&io, &path, "kappa").unwrap();
-        let database = open();
-        io.run(database.claim("v", 1)).unwrap();
-        let remove = async |session: &mut Session| {
-            session.rows("PRAGMA wal_checkpoint(TRUNCATE)", &[]).await?;
-            let _ = std::fs::remove_file(directory.path().join("c.db-wal"));
-            let _ = std::fs::remove_file(directory.path().join("c.db-shm"));
-            Ok(())
-        };
-        io.run(database.ask("remove", remove)).unwrap();
-        io.run(database.claim("v", 2)).unwrap();
-        assert_eq!(io.run(open().claim("v", 1)).unwrap(), 2, "what came later is where others see it");
-
+        let database = super::super::Database::sqlite(&io, &path, "kappa").unwrap();
+        assert_eq!(io.run(database.claim("v", 1)).unwrap(), 1);
         let cut = async |session: &mut Session| {
             session.execute("UPDATE kappa_owners SET owner = 3", &[]).await?;
             let _ = std::fs::remove_file(directory.path().join("c.db-wal"));
             Ok(End::Commit(()))
         };
         let Ok(Outcome::Unknown(error)) = io.run(database.transact("commit", cut)) else { panic!() };
-        assert_eq!((error.code(), error.is_retryable()), ("catalog_cut_off", true));
-        assert!(io.run(database.ask("look", async |_| Ok(()))).is_ok(), "over another connection");
+        assert_eq!((error.code(), error.is_retryable()), ("catalog_cut_off", false));
+        let error = io.run(database.ask("look", async |_| Ok(()))).unwrap_err();
+        assert_eq!(error.code(), "catalog_cut_off", "what it would see is not what others do");
     }
 }
