@@ -22,7 +22,7 @@ def promotion(verb: str, found: dict[str, Any]) -> str:
         lines += [f"  {line}" for line in _why(shown)]
         lines += [f"  note: {note}" for note in shown["notes"]]
     if turned:
-        back = [f"kappa rollback {shown['name']}" for shown in found["names"] if shown["before"]]
+        back = [f"kappa rollback {shown['name']}" for shown in found["names"] if shown["before"] not in (None, shown["table"])]
         lines.append(f"done in {duration(found['seconds'])}" + (f"; back again: {'; '.join(back)}" if back else ""))
     return "\n".join(lines)
 

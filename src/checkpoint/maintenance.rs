@@ -108,7 +108,10 @@ impl Maintenance {
                 let fence = Fence { version: self.version.clone(), owner: self.owner, checkpoint, recovering: false };
                 let look = || {
                     care.bring_names(&self.catalog, table, &fence, news)?;
-                    if is_idle { Ok(()) } else { care.look_after(&self.catalog, table, self.began, &fence, over) }
+                    if is_idle || care.rests() {
+                        return Ok(false);
+                    }
+                    care.look_after(&self.catalog, table, self.began, &fence, over).map(|()| true)
                 };
                 let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
                 let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the maintenance of a table panicked")));
@@ -131,6 +134,13 @@ impl Care {
         Self { uuid, checkpoint: 0, forgotten, reach, swept: false, troubles, told: None, pause: 0, next_pause: 1 }
     }
 
+    /// Whether this look is left out.
+    fn rests(&mut self) -> bool {
+        let rests = self.pause > 0;
+        self.pause = self.pause.saturating_sub(1);
+        rests
+    }
+
     fn look_after(
         &mut self,
         catalog: &Catalog,
@@ -141,10 +151,6 @@ impl Care {
     ) -> Result<()> {
         self.forgotten.drain(..self.forgotten.len().saturating_sub(MOST_FORGOTTEN));
         if self.checkpoint == 0 {
-            return Ok(());
-        }
-        if self.pause > 0 {
-            self.pause -= 1;
             return Ok(());
         }
         // One that fails does not keep the others from their work.
@@ -202,13 +208,16 @@ impl Care {
         self.troubles = troubles;
     }
 
-    /// Notes how a look went. The error, if it is not the one that was told before.
-    fn note(&mut self, outcome: Result<()>) -> Option<Error> {
-        let Err(error) = outcome else {
-            if self.pause == 0 {
-                (self.told, self.next_pause) = (None, 1);
+    /// Notes how a look went, or that there was none. The error, if it is not the one that was told before.
+    fn note(&mut self, outcome: Result<bool>) -> Option<Error> {
+        let error = match outcome {
+            Ok(looked) => {
+                if looked {
+                    (self.told, self.next_pause) = (None, 1);
+                }
+                return None;
             }
-            return None;
+            Err(error) => error,
         };
         self.pause = self.next_pause;
         self.next_pause = (self.next_pause * 2).min(LONGEST_PAUSE);
@@ -229,9 +238,11 @@ mod tests {
         assert!(care.note(fail("a")).is_some() && care.note(fail("a")).is_none() && care.note(fail("b")).is_some());
         assert_eq!((care.pause, care.next_pause), (4, 8));
         // A look that was left out is no success.
-        assert!(care.note(Ok(())).is_none() && (care.pause, care.next_pause) == (4, 8));
-        care.pause = 0;
-        assert!(care.note(Ok(())).is_none() && (care.pause, care.next_pause) == (0, 1));
+        for _ in 0..4 {
+            assert!(care.rests() && care.note(Ok(false)).is_none());
+        }
+        assert!(!care.rests() && (care.pause, care.next_pause) == (0, 8));
+        assert!(care.note(Ok(true)).is_none() && (care.pause, care.next_pause) == (0, 1));
         assert!(care.note(fail("b")).is_some());
     }
 }

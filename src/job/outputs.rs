@@ -207,10 +207,22 @@ impl Prepared {
         for create in wanted {
             let old = self.catalog.load(&create.name)?;
             let old = old.filter(|old| old.property(VERSION_PROPERTY) == Some(replaced));
-            old.as_ref().map(check_not_shown).transpose()?;
+            old.as_ref().map(|old| self.check_not_shown(old)).transpose()?;
             changes.extend(old.map(|old| (old, create)));
         }
         self.catalog.replace(&changes)
+    }
+
+    /// What a name shows is not taken from under it. The name says what that is: a table may have heard of it no more.
+    fn check_not_shown(&self, table: &Table) -> Result<()> {
+        for name in table.serves() {
+            let turns = self.catalog.load(&name)?.map(|name| name.turns()).transpose()?.flatten().unwrap_or_default();
+            if turns.current().is_some_and(|turn| turn.uuid == table.uuid()) {
+                return Err(Error::refused("serves", format!("table {} is what {name} shows", table.name()))
+                    .hint("reprocess into a new table, compare, and promote that; or roll the name back first"));
+            }
+        }
+        Ok(())
     }
 
     fn make_table(&self, create: &CreateTable, version: &str) -> Result<Table> {
@@ -258,17 +270,6 @@ impl Prepared {
         let began = new_ordered_uuid();
         Ok(Committer { catalog: self.catalog.clone(), targets, owner: manifest.owner, claimed: manifest.checkpoint, began })
     }
-}
-
-/// What a name shows is not taken from under it.
-fn check_not_shown(table: &Table) -> Result<()> {
-    let names: Vec<String> = table.serves()?.iter().map(ToString::to_string).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let message = format!("table {} is what {} shows", table.name(), names.join(", "));
-    Err(Error::refused("serves", message)
-        .hint("reprocess into a new table, compare, and promote that; or roll the name back first"))
 }
 
 /// Makes a topic the version's. Once anything was read, it must be so already: records may be in it.

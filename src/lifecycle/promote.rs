@@ -72,9 +72,16 @@ pub fn promote(
     let seen = wanted.iter().map(|(name, _)| current(catalog, name)).collect::<Result<Vec<_>>>()?;
     let facts = |id: &str| {
         let names = wanted.iter().zip(&seen).map(|((name, table), seen)| {
-            let (base, turns) = unturned(catalog, name, seen.as_ref(), id)?;
+            let (base, _) = unturned(catalog, name, seen.as_ref(), id)?;
             let next = Subject::of(catalog.require(table)?, checkpoints)?;
-            let now = shown(catalog, checkpoints, &turns)?;
+            let now = shown(catalog, checkpoints, seen.as_ref())?;
+            let gone = seen.as_ref().filter(|_| now.is_none());
+            if let Some(gone) = gone.filter(|_| request.unverified.is_none()) {
+                let message =
+                    format!("table {}, which {name} shows, is gone: there is nothing to compare {table} with", gone.table);
+                return Err(Error::refused("no_proof", message)
+                    .hint("promote it with --unverified \"WHY\", which is kept with the name"));
+            }
             let granted = grant(name, now.as_ref(), &next, &proofs, request)?;
             prepared(name, base, next.table, now.map(|now| now.table), granted, (Action::Promote, id))
         });
@@ -142,7 +149,7 @@ pub(super) fn prepared(
 ) -> Result<Prepared> {
     let turns = base.as_ref().map(turns_of).transpose()?.unwrap_or_default();
     let before = turns.current().filter(|turn| turn.id != how.1).or_else(|| turns.before()).map(|turn| turn.table.clone());
-    let is_shown = turns.current().is_some_and(|turn| turn.uuid == to.uuid()) && to.serves()?.contains(name);
+    let is_shown = turns.current().is_some_and(|turn| turn.uuid == to.uuid()) && to.serves().contains(name);
     let version = to.property(VERSION).unwrap_or_default().to_owned();
     let turn = Turn {
         id: how.1.to_owned(),
@@ -201,9 +208,9 @@ pub(super) fn turns_of(base: &Table) -> Result<Turns> {
     })
 }
 
-/// What a name shows; none if it shows nothing, or what is not there any more.
-fn shown(catalog: &Catalog, checkpoints: &Path, turns: &Turns) -> Result<Option<Subject>> {
-    let Some(current) = turns.current() else { return Ok(None) };
+/// What a name showed when it was looked at; none if nothing, or what is not there any more.
+fn shown(catalog: &Catalog, checkpoints: &Path, seen: Option<&Turn>) -> Result<Option<Subject>> {
+    let Some(current) = seen else { return Ok(None) };
     let table = catalog.load(&current.table)?.filter(|table| table.uuid() == current.uuid);
     table.map(|table| Subject::of(table, checkpoints)).transpose()
 }
@@ -220,6 +227,8 @@ fn version(subject: &Subject) -> Result<Version> {
         side: bound,
         is_unfinished: manifest.is_some_and(|manifest: &Manifest| manifest.mode == Mode::Reprocess && !manifest.finished),
         complete_from_ms: side.complete_from_ms,
+        begins_within: subject.begins_within(),
+        is_unknown: manifest.is_none(),
         positions: subject.kept().snapshots.into_iter().map(|kept| (made(kept.snapshot), kept.position)).collect(),
     })
 }

@@ -19,6 +19,10 @@ pub struct Version {
     pub is_unfinished: bool,
     /// From which event time on its groups are whole; none: from the first on.
     pub complete_from_ms: Option<i64>,
+    /// Whether it begins at a place of the log that is neither its beginning nor a time: which of its groups are whole is not known.
+    pub begins_within: bool,
+    /// Whether its checkpoints are elsewhere: how it was built is not known.
+    pub is_unknown: bool,
     /// Where it is in the log and was before, with the times of the commits; the newest first.
     pub positions: Vec<(i64, Position)>,
 }
@@ -144,6 +148,9 @@ pub fn decide(
             .hint("let it finish: run the same command again if nothing runs it"));
     }
     let mut granted = Granted::default();
+    if next.is_unknown {
+        granted.notes.push(format!("the checkpoints of {table} are elsewhere: whether it is finished and whole is not known"));
+    }
     let Some(now) = now else {
         granted.unverified.clone_from(&request.unverified);
         granted.notes.push(format!("{name} is new: there was nothing to compare {table} with"));
@@ -204,9 +211,13 @@ fn accepted(accept: Accept, request: &Request, granted: &mut Granted, error: Err
 }
 
 fn check_history(now: &Version, next: &Version, request: &Request, granted: &mut Granted) -> Result<()> {
-    let Some(from) = next.complete_from_ms.filter(|from| now.complete_from_ms.is_none_or(|now| *from > now)) else {
-        return Ok(());
-    };
+    if next.begins_within && !now.begins_within {
+        let message = format!("{} begins within the log: which of its groups are whole is not known", next.side.table);
+        let hint = "readers would lose what lies before: reprocess from earliest or from a time; or --accept history";
+        return accepted(Accept::History, request, granted, Error::refused("shorter_history", message).hint(hint));
+    }
+    let is_later = |from: &i64| !now.begins_within && now.complete_from_ms.is_none_or(|now| *from > now);
+    let Some(from) = next.complete_from_ms.filter(is_later) else { return Ok(()) };
     let since = now.complete_from_ms.map_or("the log's beginning".to_owned(), crate::time::format_utc);
     let message =
         format!("{} is whole from {} on, and {} from {since}", next.side.table, crate::time::format_utc(from), now.side.table);
@@ -364,6 +375,11 @@ mod tests {
         assert_eq!(code(&of(Some(5)), &of(Some(5)), &[], &request(vec![])), "granted");
         assert_eq!(code(&of(Some(5)), &of(None), &[], &request(vec![])), "granted");
         assert_eq!(code(&of(None), &of(Some(5)), &[], &request(vec![Accept::History])), "granted");
+        let within = Version { begins_within: true, ..of(None) };
+        assert_eq!(code(&of(None), &within, &[], &request(vec![])), "shorter_history");
+        assert_eq!(code(&of(None), &within, &[], &request(vec![Accept::History])), "granted");
+        assert_eq!(code(&within, &of(Some(5)), &[], &request(vec![])), "granted", "from a time is more than nobody knows");
+        assert_eq!(code(&within, &within, &[], &request(vec![])), "granted");
     }
 
     #[test]

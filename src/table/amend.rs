@@ -13,14 +13,21 @@ use crate::error::{Error, Result};
 /// Older metadata files that a table names, unless it says otherwise.
 const KEPT: usize = 100;
 
-/// The next state of a table, with other properties but with the same snapshots; and the metadata files that fall out of its log.
-pub(super) fn with_properties(base: &Table, properties: HashMap<String, String>, now: i64) -> Result<(Table, Vec<String>)> {
+/// The next state of a table, with properties set and removed but with the same snapshots; and the metadata files that fall out of its
+/// log.
+pub(super) fn with_properties(
+    base: &Table,
+    set: HashMap<String, String>,
+    removed: &[String],
+    now: i64,
+) -> Result<(Table, Vec<String>)> {
     let metadata = base.metadata();
     let damaged =
         |error: serde_json::Error| Error::internal(format!("metadata of table {}: {error}", base.name())).source(error);
     let mut document = serde_json::to_value(metadata).map_err(damaged)?;
     let mut all = metadata.properties().clone();
-    all.extend(properties);
+    all.retain(|key, _| !removed.contains(key));
+    all.extend(set);
     let kept = all.get("write.metadata.previous-versions-max").and_then(|kept| kept.parse().ok()).unwrap_or(KEPT).max(1);
     let mut log: Vec<Value> = document.get("metadata-log").and_then(Value::as_array).cloned().unwrap_or_default();
     log.push(json!({ "metadata-file": base.metadata_location(), "timestamp-ms": metadata.last_updated_ms() }));

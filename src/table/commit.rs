@@ -186,14 +186,24 @@ impl Catalog {
             prepared.iter_mut().for_each(|table| table.bring_names(self, created));
         }
         failpoint::hit("K15");
-        let swaps: Vec<Swap> = prepared.iter().flat_map(Prepared::swaps).collect();
-        match self.publish(&swaps, fence)? {
+        match self.publish_with_names(&mut prepared, fence)? {
             Swapped::Done => {}
             Swapped::Lost(table) => return Ok(Attempt::Lost(table)),
             Swapped::Unknown(error) => return Ok(Attempt::Unknown(error)),
         }
         failpoint::hit("K16");
         Ok(Attempt::Done(prepared.into_iter().map(|table| self.done(table)).collect()))
+    }
+
+    fn publish_with_names(&self, prepared: &mut [Prepared], fence: &Fence) -> Result<Swapped> {
+        let swaps = |prepared: &[Prepared]| prepared.iter().flat_map(Prepared::swaps).collect::<Vec<Swap>>();
+        let error = match self.publish(&swaps(prepared), fence) {
+            Err(error) if error.code() != "fenced" => error,
+            published => return published,
+        };
+        // Nothing has moved. If it is a name that the catalog does not let move, the version goes on without it.
+        let left: usize = prepared.iter_mut().map(|table| table.leave_names(&error)).sum();
+        if left == 0 { Err(error) } else { self.publish(&swaps(prepared), fence) }
     }
 
     /// Looks whether the checkpoint is in the table; if not, writes the table's next state.
@@ -319,6 +329,15 @@ impl Prepared {
         if let Self::Built(next, ..) = self {
             (next.followed, next.troubles) = catalog.followers(&next.built.table, created);
         }
+    }
+
+    /// They are not to move with it after all; how many there were.
+    fn leave_names(&mut self, why: &Error) -> usize {
+        let Self::Built(next, ..) = self else { return 0 };
+        let left = std::mem::take(&mut next.followed);
+        let trouble = |name: &Followed| Trouble { name: name.name().clone(), error: why.clone() };
+        next.troubles.extend(left.iter().map(trouble));
+        left.len()
     }
 
     fn swaps(&self) -> Vec<Swap> {

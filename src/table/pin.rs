@@ -41,7 +41,7 @@ impl Catalog {
                 return Err(Error::refused("unknown_snapshot", message).hint("it has expired: run the same command again"));
             }
             let now = self.now_ms();
-            let (next, expired) = with_properties(&base, HashMap::new(), now)?;
+            let (next, expired) = with_properties(&base, HashMap::new(), &[], now)?;
             let next = next.tagged(pin, now);
             self.write_metadata(&next)?;
             match self.swap(&[base.swap_for(&next)], None)? {

@@ -24,6 +24,7 @@ suite!(
     a_name_shows_a_version_and_moves_with_it,
     names_turn_together_or_not_at_all,
     what_was_decided_on_another_state_is_not_done,
+    turns_of_other_names_are_not_undone,
     a_turn_whose_reply_is_lost_is_found_in_the_name,
     what_another_tool_does_to_a_name_is_undone,
     a_name_that_is_gone_does_not_stop_its_version,
@@ -124,7 +125,7 @@ fn a_name_shows_a_version_and_moves_with_it(kind: Kind) {
     assert_eq!(world.read_at("n", now.shown_before(1)), [row("x", 2), row("y", 1)], "as it was before the turn");
     assert_eq!((now.shown_before(2), now.shown_before(0)), (None, now.current_snapshot_id()));
     assert_eq!(now.turns().unwrap().unwrap().before().unwrap().uuid, a.table.uuid());
-    assert_eq!((a.now().serves().unwrap(), b.now().serves().unwrap()), (vec![], vec![world.name("n")]));
+    assert_eq!((a.now().serves(), b.now().serves()), (vec![], vec![world.name("n")]));
 
     turn(&world, "n", &a);
     assert_eq!(world.read("n"), [row("x", 3), row("y", 1)]);
@@ -172,6 +173,21 @@ fn what_was_decided_on_another_state_is_not_done(kind: Kind) {
     }
     let again = world.other().create(&world.to_create("n", &[])).unwrap_err();
     assert_eq!(again.code(), "table_exists");
+}
+
+/// Behind REST nobody notices that the version has changed; no name is forgotten all the same.
+fn turns_of_other_names_are_not_undone(kind: Kind) {
+    let Some(world) = World::on(kind, settings()) else { return };
+    let mut a = Version::new(&world, "a");
+    a.commit(&[row("x", 1)]);
+    let (first, second) = (to(&world, "n", &a), to(&world, "m", &a));
+    assert!(matches!(world.catalog.turn_names(&[first]).unwrap(), Turned::Done(_)));
+    if matches!(world.catalog.turn_names(&[second]).unwrap(), Turned::Lost(_)) {
+        turn(&world, "m", &a);
+    }
+    assert_eq!(a.now().serves(), [world.name("m"), world.name("n")]);
+    a.commit(&[row("x", 2)]);
+    assert_eq!((world.read("n"), world.read("m")), (vec![row("x", 2)], vec![row("x", 2)]));
 }
 
 fn a_turn_whose_reply_is_lost_is_found_in_the_name(kind: Kind) {

@@ -38,13 +38,16 @@ impl Reach {
     /// `Unavailable` if it was told to stop.
     pub(super) fn update(&mut self, catalog: &Catalog, table: &Table, stop: &AtomicBool) -> Result<()> {
         let names = catalog.names_with_files_of(table)?;
-        let snapshots = || std::iter::once(table).chain(&names).flat_map(|table| table.metadata().snapshots());
-        // A name shows other versions too, whose files are not looked after here.
-        let ours = |snapshot: &&SnapshotRef| {
-            files::is_below(snapshot.manifest_list(), table.location())
-                || table.metadata().snapshot_by_id(snapshot.snapshot_id()).is_some()
+        // A name shows other versions too, whose files are not looked after here. What another tool has committed to the name lies
+        // below the name, and may list files of this table.
+        let ours = |of: &Table, snapshot: &SnapshotRef| {
+            let list = snapshot.manifest_list();
+            of.uuid() == table.uuid() || [table, of].iter().any(|it| files::is_below(list, it.location()))
         };
-        for snapshot in snapshots().filter(ours) {
+        let all = std::iter::once(table).chain(&names);
+        let pairs = all.flat_map(|of| of.metadata().snapshots().map(move |snapshot| (of, snapshot)));
+        let snapshots: Vec<&SnapshotRef> = pairs.filter(|(of, it)| ours(of, it)).map(|(_, it)| it).collect();
+        for snapshot in &snapshots {
             let list = spelling(snapshot.manifest_list());
             if self.lists.contains_key(list) {
                 continue;
@@ -57,7 +60,7 @@ impl Reach {
             let paths = listed.iter().map(|manifest| self.look_into(reader, manifest)).collect::<Result<_>>()?;
             self.lists.insert(list.into(), paths);
         }
-        let there: HashSet<&str> = snapshots().map(|snapshot| spelling(snapshot.manifest_list())).collect();
+        let there: HashSet<&str> = snapshots.iter().map(|snapshot| spelling(snapshot.manifest_list())).collect();
         let before = self.lists.len();
         self.lists.retain(|list, _| there.contains(list.as_ref()));
         if self.lists.len() < before {

@@ -39,6 +39,10 @@ pub(in crate::table) struct Followed {
 }
 
 impl Followed {
+    pub(in crate::table) fn name(&self) -> &TableName {
+        self.base.name()
+    }
+
     pub(in crate::table) fn swap(&self) -> Swap {
         self.base.swap_for(&self.built.table)
     }
@@ -49,11 +53,7 @@ impl Catalog {
     /// `created`.
     pub(in crate::table) fn followers(&self, version: &Table, created: &mut Vec<String>) -> (Vec<Followed>, Vec<Trouble>) {
         let (mut followed, mut troubles) = (Vec::new(), Vec::new());
-        let names = names(version, SERVES).unwrap_or_else(|error| {
-            troubles.push(Trouble { name: version.name().clone(), error });
-            Default::default()
-        });
-        for (name, uuid) in names {
+        for (name, uuid) in names(version, SERVES) {
             match self.follower(&name, uuid, version, created) {
                 Ok((next, foreign)) => {
                     followed.extend(next);
@@ -95,7 +95,7 @@ impl Catalog {
     /// Without knowing all of them nothing may be removed.
     pub(in crate::table) fn names_with_files_of(&self, version: &Table) -> Result<Vec<Table>> {
         let loaded = |(name, uuid): (TableName, Uuid)| Ok(self.load(&name)?.filter(|table| table.uuid() == uuid));
-        names(version, SERVED)?.into_iter().map(loaded).filter_map(Result::transpose).collect()
+        names(version, SERVED).into_iter().map(loaded).filter_map(Result::transpose).collect()
     }
 
     /// Goes on from where the names are now; snapshots that they have forgotten.
@@ -113,8 +113,14 @@ impl Catalog {
     /// # Errors
     /// `Conflict` if another owner took the version over.
     pub fn follow(&self, table: &TableName, uuid: Uuid, fence: &Fence) -> Result<(Vec<Forgotten>, Vec<Trouble>)> {
+        let load = || -> Result<Option<Table>> {
+            Ok(self.load(table)?.filter(|table| table.uuid() == uuid && !names(table, SERVES).is_empty()))
+        };
+        if load()?.is_none() {
+            return Ok(Default::default());
+        }
         let _turn = self.turn();
-        let Some(version) = self.load(table)?.filter(|table| table.uuid() == uuid) else { return Ok(Default::default()) };
+        let Some(version) = load()? else { return Ok(Default::default()) };
         let mut created = Vec::new();
         let (followed, troubles) = self.followers(&version, &mut created);
         let swaps: Vec<Swap> = followed.iter().map(Followed::swap).collect();
@@ -132,7 +138,11 @@ impl Catalog {
             Ok(Swapped::Unknown(_)) => Ok((Vec::new(), troubles)),
             Err(error) => {
                 files::remove_quietly(&created);
-                Err(error)
+                if error.code() == "fenced" {
+                    return Err(error);
+                }
+                let stuck = followed.iter().map(|name| Trouble { name: name.name().clone(), error: error.clone() });
+                Ok((Vec::new(), troubles.into_iter().chain(stuck).collect()))
             }
         }
     }

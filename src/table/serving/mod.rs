@@ -11,6 +11,7 @@ mod turns;
 
 use std::collections::BTreeMap;
 
+use iceberg::spec::SnapshotRef;
 use uuid::Uuid;
 
 pub(super) use self::follow::Followed;
@@ -21,10 +22,11 @@ use super::catalog::Table;
 use super::name::TableName;
 use crate::error::{Error, Result};
 
-/// Property of a version's table: the names that show it now, each with its identity.
-const SERVES: &str = "kappa.serves";
-/// Property of a version's table: the names with snapshots that may name its files.
-const SERVED: &str = "kappa.served";
+/// Before a name, a property of a version's table: that the name of this identity shows it now. One for each name, since a REST
+/// catalog lets two turns of different names change the properties of one table at once.
+const SERVES: &str = "kappa.serves.";
+/// The same: that the name's snapshots may name the table's files.
+const SERVED: &str = "kappa.served.";
 /// Properties that keep other tools from removing what a name's snapshots share with versions, and say that kappa set the first.
 const GC_ENABLED: &str = "gc.enabled";
 pub(super) const GC_BY: &str = "kappa.gc";
@@ -36,8 +38,8 @@ const SHOWS_SNAPSHOT: &str = "kappa.serving.snapshot";
 const SHOWS_CHECKPOINT: &str = "kappa.serving.checkpoint";
 const BY_TURN: &str = "kappa.serving.turn";
 
-/// Names by their identities.
-pub(super) type Names = BTreeMap<TableName, Uuid>;
+/// Names, each with its identity.
+type Names = BTreeMap<TableName, Uuid>;
 
 impl Table {
     /// The turns of a name; none if this is no name.
@@ -48,44 +50,34 @@ impl Table {
         self.property(turns::PROPERTY).map(|text| Turns::read(self.name(), text)).transpose()
     }
 
-    /// The names that show this table now.
-    ///
-    /// # Errors
-    /// `Corruption` if they cannot be read.
-    pub fn serves(&self) -> Result<Vec<TableName>> {
-        Ok(names(self, SERVES)?.into_keys().collect())
+    /// The names that show this table now, as far as it knows.
+    pub fn serves(&self) -> Vec<TableName> {
+        names(self, SERVES).into_keys().collect()
     }
 
     /// The snapshot that a name showed before the last `turns` turns; none if it is not there any more.
     pub fn shown_before(&self, turns: usize) -> Option<i64> {
-        let metadata = self.metadata();
-        let (mut left, mut turn) = (turns, None);
-        let mut next = metadata.current_snapshot_id();
-        for _ in 0..metadata.snapshots().len() {
-            let snapshot = metadata.snapshot_by_id(next?)?;
-            // What other tools commit between is of no turn, and nobody's to show.
-            if let Some(by) = self.summary(next, BY_TURN).map(str::to_owned) {
-                left = if turn.as_ref().is_some_and(|turn| *turn != by) { left.checked_sub(1)? } else { left };
-                if left == 0 {
-                    return next;
-                }
-                turn = Some(by);
-            }
-            next = snapshot.parent_snapshot_id();
-        }
-        None
+        // By their order, not by their parents: of those between, some have expired.
+        let mut snapshots: Vec<&SnapshotRef> = self.metadata().snapshots().collect();
+        snapshots.sort_unstable_by_key(|snapshot| std::cmp::Reverse(snapshot.sequence_number()));
+        // What other tools commit between is of no turn, and nobody's to show.
+        let by_turn = |snapshot: &SnapshotRef| {
+            let turn = snapshot.summary().additional_properties.get(BY_TURN)?.clone();
+            Some((turn, snapshot.snapshot_id()))
+        };
+        let mut shown: Vec<(String, i64)> = snapshots.into_iter().filter_map(by_turn).collect();
+        shown.dedup_by(|older, newer| older.0 == newer.0);
+        shown.get(turns).map(|(_, snapshot)| *snapshot)
     }
 }
 
-/// The names that a property of a version's table lists.
-pub(super) fn names(table: &Table, property: &str) -> Result<Names> {
-    let Some(text) = table.property(property) else { return Ok(Names::new()) };
-    serde_json::from_str(text).map_err(|error| {
-        let message = format!("table {}: property {property} is {text:?}: {error}", table.name());
-        Error::corruption("serving", message)
-            .hint("set it again as docs/formats.md says, or promote the table again")
-            .source(error)
-    })
+/// The names that properties of a version's table tell of. What is no name there is none.
+fn names(table: &Table, prefix: &str) -> Names {
+    let name = |(key, uuid): (&String, &String)| {
+        let name = TableName::parse(key.strip_prefix(prefix)?, "").ok()?;
+        Some((name, uuid.parse().ok()?))
+    };
+    table.metadata().properties().iter().filter_map(name).collect()
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {

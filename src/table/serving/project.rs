@@ -9,7 +9,7 @@ use super::{BY_TURN, GC_BY, GC_ENABLED, SHOWS_CHECKPOINT, SHOWS_SNAPSHOT, SHOWS_
 use crate::error::{Error, Result};
 use crate::table::catalog::Table;
 use crate::table::expiry::{Forgotten, Retention, expired};
-use crate::table::snapshot::{Built, ROWS, next_location};
+use crate::table::snapshot::{Built, ROWS, check_supported, next_location};
 use crate::table::{PRIMARY_KEY_PROPERTY, iceberg_error};
 use crate::time;
 
@@ -23,6 +23,8 @@ const POSITION: [&str; 4] = ["kappa.job", "kappa.offsets", "kappa.closed", "kapp
 pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, retention: &Retention) -> Result<Built> {
     let Some(shown) = version.metadata().current_snapshot() else { return Err(empty(version)) };
     let schema = version.metadata().current_schema();
+    check_supported(version)?;
+    check_supported(base)?;
     check_columns(base, version)?;
     let metadata = base.metadata();
     let failed = |error| iceberg_error(&format!("turn {}", base.name()), error);
@@ -42,7 +44,11 @@ pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, re
     let builder = builder.set_branch_snapshot(snapshot, MAIN_BRANCH).map_err(failed)?;
     let gone = if is_new { Vec::new() } else { expired(base, retention, now) };
     let forgotten = gone.iter().filter_map(|id| Forgotten::of(metadata, *id)).collect();
-    let builder = builder.remove_snapshots(&gone).set_properties(properties(version, turns)?).map_err(failed)?;
+    let builder = gone
+        .iter()
+        .fold(builder.remove_snapshots(&gone), |builder, id| builder.remove_statistics(*id).remove_partition_statistics(*id))
+        .set_properties(properties(version, turns)?)
+        .map_err(failed)?;
     let key = if version.property(PRIMARY_KEY_PROPERTY).is_none() { vec![PRIMARY_KEY_PROPERTY.to_owned()] } else { vec![] };
     let built = builder.remove_properties(&key).and_then(|builder| builder.build()).map_err(failed)?;
     let location = next_location(base, &built.metadata)?;

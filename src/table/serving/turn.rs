@@ -1,14 +1,13 @@
 //! Turning names: each name, the version that it leaves and the version that it comes to move in one transaction, on the very states
 //! on which it was decided.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
 use super::project::project;
 use super::turns::Turn;
-use super::{GC_BY, GC_ENABLED, Names, SERVED, SERVES, json, names};
+use super::{GC_BY, GC_ENABLED, SERVED, SERVES};
 use crate::error::{Error, Result};
 use crate::protocol::failpoint;
 use crate::table::amend::with_properties;
@@ -104,6 +103,7 @@ impl Catalog {
     }
 
     fn prepare_turn(&self, moves: &[Move], prepared: &mut Prepared) -> Result<()> {
+        let mut names = Vec::new();
         let mut versions = Versions::default();
         for to in moves {
             let base = match &to.base {
@@ -123,56 +123,54 @@ impl Catalog {
             self.write_metadata(&built.table)?;
             let swap = base.swap_for(&built.table);
             let is_made = to.base.is_none() && self.names_metadata();
-            prepared.swaps.push(if is_made { Swap { from: None, ..swap } } else { swap });
+            names.push(if is_made { Swap { from: None, ..swap } } else { swap });
             prepared.names.push(built);
             if let Some(from) = &to.from {
-                versions.leave(from, &to.name)?;
+                versions.leave(from, &to.name);
             }
-            versions.come_to(&to.to, &to.name, base.uuid())?;
+            versions.come_to(&to.to, &to.name, base.uuid());
         }
-        for (base, serves, served) in versions.0.into_values() {
-            let (next, expired) = next_version(&base, &serves, &served, self.now_ms())?;
+        let (mut coming, mut leaving) = (Vec::new(), Vec::new());
+        for Part { base, set, removed } in versions.0.into_values() {
+            let comes = !set.is_empty();
+            let (next, expired) = with_properties(&base, set, &removed, self.now_ms())?;
             prepared.created.push(next.metadata_location().to_owned());
             self.write_metadata(&next)?;
-            prepared.swaps.push(base.swap_for(&next));
+            if comes { &mut coming } else { &mut leaving }.push(base.swap_for(&next));
             prepared.expired.extend(expired.into_iter().filter(|url| files::is_below(url, base.location())));
         }
+        // Where tables move one after the other, a version knows of a name before that shows it: if it never does, no harm is done.
+        prepared.swaps = coming.into_iter().chain(names).chain(leaving).collect();
         Ok(())
     }
 }
 
-/// The tables of versions that take part, with the names that show them then, and those that did.
+/// The tables of versions that take part, and how their properties change. What they hold stays as it is.
 #[derive(Default)]
-struct Versions(BTreeMap<TableName, (Table, Names, Names)>);
+struct Versions(BTreeMap<TableName, Part>);
+
+struct Part {
+    base: Table,
+    set: HashMap<String, String>,
+    removed: Vec<String>,
+}
 
 impl Versions {
-    fn of(&mut self, table: &Table) -> Result<&mut (Table, Names, Names)> {
-        match self.0.entry(table.name().clone()) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(new) => Ok(new.insert((table.clone(), names(table, SERVES)?, names(table, SERVED)?))),
+    fn of(&mut self, table: &Table) -> &mut Part {
+        let new = || Part { base: table.clone(), set: HashMap::new(), removed: Vec::new() };
+        self.0.entry(table.name().clone()).or_insert_with(new)
+    }
+
+    fn leave(&mut self, table: &Table, name: &TableName) {
+        self.of(table).removed.push(format!("{SERVES}{name}"));
+    }
+
+    fn come_to(&mut self, table: &Table, name: &TableName, uuid: Uuid) {
+        let set = &mut self.of(table).set;
+        set.extend([SERVES, SERVED].map(|prefix| (format!("{prefix}{name}"), uuid.to_string())));
+        // Other tools would remove files that the names' snapshots need. Who had forbidden it before has done so for kappa too.
+        if table.property(GC_ENABLED).is_none_or(|enabled| !enabled.eq_ignore_ascii_case("false")) {
+            set.extend([(GC_ENABLED.to_owned(), "false".to_owned()), (GC_BY.to_owned(), "kappa".to_owned())]);
         }
     }
-
-    fn leave(&mut self, table: &Table, name: &TableName) -> Result<()> {
-        self.of(table)?.1.remove(name);
-        Ok(())
-    }
-
-    fn come_to(&mut self, table: &Table, name: &TableName, uuid: Uuid) -> Result<()> {
-        let (_, serves, served) = self.of(table)?;
-        serves.insert(name.clone(), uuid);
-        served.insert(name.clone(), uuid);
-        Ok(())
-    }
-}
-
-/// A version's table that knows which names show it. What it holds stays as it is.
-/// And the metadata files that fall out of its log.
-fn next_version(base: &Table, serves: &Names, served: &Names, now: i64) -> Result<(Table, Vec<String>)> {
-    let mut properties = vec![(SERVES.to_owned(), json(serves)?), (SERVED.to_owned(), json(served)?)];
-    // Other tools would remove files that the names' snapshots need. Who had forbidden it before has done so for kappa too.
-    if base.property(GC_ENABLED).is_none_or(|enabled| !enabled.eq_ignore_ascii_case("false")) {
-        properties.extend([(GC_ENABLED.to_owned(), "false".to_owned()), (GC_BY.to_owned(), "kappa".to_owned())]);
-    }
-    with_properties(base, properties.into_iter().collect(), now)
 }

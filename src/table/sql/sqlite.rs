@@ -48,8 +48,9 @@ pub(super) struct Database {
 type FileId = (u64, u64);
 
 impl Database {
+    /// One to which there is a connection.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), log: Mutex::default() }
+        Self { path: path.to_owned(), log: Mutex::new(log_of(path)) }
     }
 
     /// The error, where the log was removed while the connection has it open: what was committed last may be in it.
@@ -59,9 +60,7 @@ impl Database {
     /// nobody else will ever see ("How To Corrupt An SQLite Database File", 2.2.1). A new connection would share what the old ones
     /// of the process have in memory, so the process ends; the next one finds out what is committed.
     pub(super) fn cut_off(&self) -> Option<Error> {
-        let mut path = self.path.as_os_str().to_owned();
-        path.push("-wal");
-        let now = std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        let now = log_of(&self.path);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if log.is_none() {
             *log = now;
@@ -78,7 +77,14 @@ impl Database {
     }
 }
 
-pub(super) async fn connect(path: &Path) -> sqlx::Result<Session> {
+/// The log of a database, if it is there.
+fn log_of(path: &Path) -> Option<FileId> {
+    let mut path = path.as_os_str().to_owned();
+    path.push("-wal");
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+async fn connect(path: &Path) -> sqlx::Result<Session> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
