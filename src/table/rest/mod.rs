@@ -4,6 +4,8 @@
 
 mod changes;
 mod client;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

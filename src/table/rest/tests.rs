@@ -1,0 +1,118 @@
+//! What is asked of a server, and what its answers mean: a server of a few lines says what it is told to.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+/// What comes of a request.
+enum Then {
+    Say(u16, String),
+    /// The connection ends in the middle of the answer.
+    SayHalf(String),
+    /// Or before it.
+    Cut,
+}
+
+fn ok(body: impl ToString) -> Then {
+    Then::Say(200, body.to_string())
+}
+
+struct Server {
+    url: String,
+    /// Requests, as `METHOD TARGET BODY`.
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// `config`: what it overrides. All else is answered by `answer`.
+    fn new(config: Value, answer: impl Fn(&str) -> Then + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/catalog/", listener.local_addr().unwrap());
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        let (log, answer) = (heard.clone(), Arc::new(answer));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (log, answer, config) = (log.clone(), answer.clone(), config.clone());
+                std::thread::spawn(move || {
+                    let mut reader = BufReader::new(stream.try_clone().unwrap());
+                    while let Some(request) = heard_from(&mut reader) {
+                        log.lock().unwrap().push(request.clone());
+                        let is_config = request.starts_with("GET /catalog/v1/config?warehouse=w ");
+                        let then = if is_config { ok(json!({ "overrides": config })) } else { answer(&request) };
+                        if !say(&stream, &then) {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { url, heard }
+    }
+
+    fn open(&self) -> (Io, Rest) {
+        let io = Io::new().unwrap();
+        let rest = Rest::open(&io, &self.url, "w").unwrap();
+        (io, rest)
+    }
+
+    fn has_heard(&self, beginning: &str) -> bool {
+        self.heard.lock().unwrap().iter().any(|request| request.starts_with(beginning))
+    }
+}
+
+fn heard_from(reader: &mut BufReader<TcpStream>) -> Option<String> {
+    let (mut first, mut length) = (String::new(), 0);
+    reader.read_line(&mut first).ok().filter(|bytes| *bytes > 0)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.trim().to_ascii_lowercase().split_once(": ") {
+            Some(("content-length", bytes)) => length = bytes.parse().unwrap(),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(format!("{} {}", first.trim().trim_end_matches(" HTTP/1.1"), String::from_utf8(body).unwrap()))
+}
+
+/// Whether the connection goes on.
+fn say(mut stream: &TcpStream, then: &Then) -> bool {
+    let (status, body, whole) = match then {
+        Then::Say(status, body) => (*status, body.as_str(), true),
+        Then::SayHalf(body) => (200, body.as_str(), false),
+        Then::Cut => return false,
+    };
+    let length = if whole { body.len() } else { body.len() * 2 };
+    // In one piece: the network waits before it sends the second of two small ones.
+    let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(answer.as_bytes()).is_ok() && whole
+}
+
+fn table() -> TableName {
+    TableName::parse("t", "n").unwrap()
+}
+
+/// A server that begins again, a gateway without one behind it, a network: it passes.
+#[test]
+fn a_server_that_is_away_is_asked_again() {
+    let thens: [fn() -> Then; 6] = [
+        || Then::Say(500, "{}".to_owned()),
+        || Then::Say(502, "<html>".to_owned()),
+        || Then::Say(503, String::new()),
+        || Then::Say(504, String::new()),
+        || Then::SayHalf("{\"namespaces\":[[\"n\"]],".to_owned()),
+        || Then::Cut,
+    ];
+    for then in thens {
+        let server = Server::new(json!({}), move |_| then());
+        let (io, rest) = server.open();
+        let errors = [io.run(rest.load(&table())).err(), io.run(rest.list()).err()];
+        for error in errors.map(Option::unwrap) {
+            assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, true), "{error}");
+        }
+    }
+}
