@@ -38,7 +38,6 @@ const DEPTH: usize = 8;
 #[derive(Debug)]
 pub(super) struct Rest {
     http: Http,
-    prefix: Vec<String>,
     separator: String,
     /// Whether several tables can be moved together.
     transactions: bool,
@@ -57,12 +56,11 @@ impl Rest {
             let of = |part: &str| config.get(part)?.get(key)?.as_str();
             of("overrides").or_else(|| of("defaults"))
         };
-        let prefix = setting("prefix").unwrap_or_default().split('/').filter(|part| !part.is_empty());
+        let prefix = setting("prefix").unwrap_or_default().trim_matches('/');
         let endpoints = config.get("endpoints").and_then(Value::as_array);
         let transactions = endpoints.is_some_and(|all| all.iter().any(|endpoint| endpoint == TRANSACTIONS));
-        let prefix = prefix.map(str::to_owned).collect();
         let separator = client::decoded(setting("namespace-separator").unwrap_or(SEPARATOR))?;
-        Ok(Self { http, prefix, separator, transactions })
+        Ok(Self { http: http.below(&format!("v1/{prefix}")), separator, transactions })
     }
 
     /// A table as it is now.
@@ -76,7 +74,7 @@ impl Rest {
     pub(super) async fn list(&self) -> Result<Vec<(String, String)>> {
         let (mut tables, mut open) = (Vec::new(), self.namespaces(None).await?);
         while let Some(levels) = open.pop() {
-            let path = self.path(&["namespaces", &levels.join(&self.separator), "tables"]);
+            let path = ["namespaces", &levels.join(&self.separator), "tables"];
             for table in self.pages("list tables", &path, &[], "identifiers").await? {
                 let table = table.get("name").and_then(Value::as_str).unwrap_or_default();
                 tables.push((levels.join("."), table.to_owned()));
@@ -108,10 +106,9 @@ impl Rest {
 
     async fn attempt_to_create(&self, name: &TableName, metadata: &TableMetadata) -> Result<Option<Loaded>> {
         let levels: Vec<&str> = name.namespace().split('.').collect();
-        let namespaces = self.path(&["namespaces"]);
         let namespace = json!({ "namespace": levels, "properties": {} });
         // Where it is there, or may not be made, the next request says what there is to say.
-        if let Answer::Unknown(error) = self.http.post("create a namespace", &refs(&namespaces), &namespace).await {
+        if let Answer::Unknown(error) = self.http.post("create a namespace", &["namespaces"], &namespace).await {
             return Err(error);
         }
         let table = json!({
@@ -121,8 +118,8 @@ impl Rest {
             "properties": metadata.properties(),
             "stage-create": false,
         });
-        let tables = self.path(&["namespaces", &levels.join(&self.separator), "tables"]);
-        let error = match self.http.post("create a table", &refs(&tables), &table).await {
+        let tables = ["namespaces", &levels.join(&self.separator), "tables"];
+        let error = match self.http.post("create a table", &tables, &table).await {
             Answer::Ok(answer) => return loaded(name, answer).map(Some),
             Answer::Missing => return Err(no_namespace(name)),
             Answer::Refused(error) => return Err(error),
@@ -164,8 +161,8 @@ impl Rest {
         }
         if self.transactions && swaps.len() > 1 {
             let changes = swaps.iter().map(|swap| self.change(swap)).collect::<Result<Vec<_>>>()?;
-            let path = self.path(&["transactions", "commit"]);
-            let answer = self.http.post("commit", &refs(&path), &json!({ "table-changes": changes })).await;
+            let changes = json!({ "table-changes": changes });
+            let answer = self.http.post("commit", &["transactions", "commit"], &changes).await;
             return self.settle(answer, swaps).await;
         }
         for (done, swap) in swaps.iter().enumerate() {
@@ -224,10 +221,9 @@ impl Rest {
     }
 
     async fn namespaces(&self, parent: Option<&[String]>) -> Result<Vec<Vec<String>>> {
-        let path = self.path(&["namespaces"]);
         let parent = parent.map(|levels| levels.join(&self.separator));
         let query: Vec<_> = parent.iter().map(|parent| ("parent", parent.as_str())).collect();
-        let found = self.pages("list namespaces", &path, &query, "namespaces").await?;
+        let found = self.pages("list namespaces", &["namespaces"], &query, "namespaces").await?;
         let levels = |namespace: &Value| -> Option<Vec<String>> {
             namespace.as_array()?.iter().map(|level| level.as_str().map(str::to_owned)).collect()
         };
@@ -235,14 +231,14 @@ impl Rest {
     }
 
     /// All pages of a list.
-    async fn pages(&self, action: &str, path: &[String], query: &[(&str, &str)], key: &str) -> Result<Vec<Value>> {
+    async fn pages(&self, action: &str, path: &[&str], query: &[(&str, &str)], key: &str) -> Result<Vec<Value>> {
         let (mut all, mut token) = (Vec::new(), String::new());
         loop {
             let mut query = query.to_vec();
             if !token.is_empty() {
                 query.push(("pageToken", &token));
             }
-            let Some(mut page) = self.http.get(action, &refs(path), &query).await.found()? else { return Ok(all) };
+            let Some(mut page) = self.http.get(action, path, &query).await.found()? else { return Ok(all) };
             if let Some(Value::Array(items)) = page.get_mut(key).map(Value::take) {
                 all.extend(items);
             }
@@ -255,12 +251,7 @@ impl Rest {
 
     fn table_path(&self, name: &TableName) -> Vec<String> {
         let levels: Vec<&str> = name.namespace().split('.').collect();
-        self.path(&["namespaces", &levels.join(&self.separator), "tables", name.table()])
-    }
-
-    fn path(&self, segments: &[&str]) -> Vec<String> {
-        let own = segments.iter().map(|segment| (*segment).to_owned());
-        std::iter::once("v1".to_owned()).chain(self.prefix.iter().cloned()).chain(own).collect()
+        ["namespaces", &levels.join(&self.separator), "tables", name.table()].map(str::to_owned).to_vec()
     }
 }
 

@@ -96,6 +96,21 @@ fn table() -> TableName {
     TableName::parse("t", "n").unwrap()
 }
 
+#[test]
+fn the_prefix_stands_in_paths_as_the_server_says_it() {
+    let cases = [
+        (json!({}), "/catalog/v1/namespaces"),
+        (json!({ "prefix": "a" }), "/catalog/v1/a/namespaces"),
+        (json!({ "prefix": "/arn%3Aaws%3Atables%2Fb/c d/" }), "/catalog/v1/arn%3Aaws%3Atables%2Fb/c%20d/namespaces"),
+    ];
+    for (config, path) in cases {
+        let server = Server::new(config, |_| ok("{}"));
+        let (io, rest) = server.open();
+        assert_eq!(io.run(rest.list()).unwrap(), []);
+        assert!(server.has_heard(&format!("GET {path} ")), "{path}: {:?}", server.heard);
+    }
+}
+
 /// A server that begins again, a gateway without one behind it, a network: it passes.
 #[test]
 fn a_server_that_is_away_is_asked_again() {
