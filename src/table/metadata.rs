@@ -323,7 +323,7 @@ pub(crate) mod tests {
         Operation, Snapshot, SnapshotReference, SnapshotRetention, StatisticsFile, Summary, TableMetadataBuilder,
     };
 
-    const FIRST: &str = r#"{"format-version":2,"table-uuid":"0198f2a4-1d2c-7c4e-9f51-3a6d1a2b3c4d","location":"file:///t",
+    pub(crate) const FIRST: &str = r#"{"format-version":2,"table-uuid":"0198f2a4-1d2c-7c4e-9f51-3a6d1a2b3c4d","location":"file:///t",
         "last-sequence-number":0,"last-updated-ms":1,"last-column-id":1,"current-schema-id":0,"schemas":[{"type":"struct",
         "schema-id":0,"fields":[{"id":1,"name":"a","required":false,"type":"long"}]}],"default-spec-id":0,"last-partition-id":999,
         "partition-specs":[{"spec-id":0,"fields":[]}],"default-sort-order-id":0,"sort-orders":[{"order-id":0,"fields":[]}],

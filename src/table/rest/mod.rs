@@ -280,10 +280,17 @@ fn loaded(name: &TableName, mut answer: Value) -> Result<Loaded> {
     let damaged = |error: serde_json::Error| {
         Error::corruption("table_metadata", format!("the catalog's answer about table {name}: {error}")).source(error)
     };
-    let location = answer.get("metadata-location").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let location = answer.get("metadata-location").and_then(Value::as_str).filter(|location| !location.is_empty());
+    let location = location.ok_or_else(|| without_location(name))?.to_owned();
     let metadata = answer.get_mut("metadata").map(Value::take).unwrap_or_default();
     let Names { refs } = serde_json::from_value(metadata.clone()).map_err(damaged)?;
     Ok(Loaded { location, metadata: serde_json::from_value(metadata).map_err(damaged)?, refs })
+}
+
+/// It tells one state of a table from another.
+fn without_location(name: &TableName) -> Error {
+    Error::refused("no_metadata_location", format!("the catalog does not say where the metadata of table {name} is"))
+        .hint("kappa needs a server that names a table's metadata file (metadata-location) in its answers")
 }
 
 fn partly(name: &TableName) -> Error {

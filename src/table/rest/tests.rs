@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::table::metadata::tests::FIRST;
 
 /// What comes of a request.
 enum Then {
@@ -108,6 +109,15 @@ fn the_prefix_stands_in_paths_as_the_server_says_it() {
         let (io, rest) = server.open();
         assert_eq!(io.run(rest.list()).unwrap(), []);
         assert!(server.has_heard(&format!("GET {path} ")), "{path}: {:?}", server.heard);
+    }
+}
+
+#[test]
+fn a_table_without_a_metadata_file_is_refused() {
+    for location in ["", "\"metadata-location\":null,", "\"metadata-location\":\"\","] {
+        let server = Server::new(json!({}), move |_| ok(format!("{{{location}\"metadata\":{FIRST}}}")));
+        let (io, rest) = server.open();
+        assert_eq!(io.run(rest.load(&table())).err().unwrap().code(), "no_metadata_location", "{location}");
     }
 }
 
