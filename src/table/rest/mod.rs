@@ -7,6 +7,7 @@ mod client;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use iceberg::spec::TableMetadata;
@@ -33,6 +34,8 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Namespaces in namespaces that are listed.
 const DEPTH: usize = 8;
+/// Pages of one list.
+const PAGES: usize = 1000;
 
 /// A server and what it can do.
 #[derive(Debug)]
@@ -230,10 +233,10 @@ impl Rest {
         Ok(found.iter().filter_map(levels).collect())
     }
 
-    /// All pages of a list.
+    /// All pages of a list. A token that was given before leads to what was read before.
     async fn pages(&self, action: &str, path: &[&str], query: &[(&str, &str)], key: &str) -> Result<Vec<Value>> {
-        let (mut all, mut token) = (Vec::new(), String::new());
-        loop {
+        let (mut all, mut token, mut given) = (Vec::new(), String::new(), HashSet::new());
+        for _ in 0..PAGES {
             let mut query = query.to_vec();
             if !token.is_empty() {
                 query.push(("pageToken", &token));
@@ -243,10 +246,14 @@ impl Rest {
                 all.extend(items);
             }
             match page.get("next-page-token").and_then(Value::as_str) {
-                Some(next) if !next.is_empty() && next != token => token = next.to_owned(),
+                Some(next) if !next.is_empty() && given.insert(next.to_owned()) => token = next.to_owned(),
                 _ => return Ok(all),
             }
         }
+        let message = format!("{action} (catalog {:?}): more than {PAGES} pages", self.http);
+        Err(Error::new(ErrorKind::Unavailable, "catalog", message)
+            .retryable(false)
+            .hint("the server's list does not end (next-page-token)"))
     }
 
     fn table_path(&self, name: &TableName) -> Vec<String> {

@@ -121,6 +121,36 @@ fn a_table_without_a_metadata_file_is_refused() {
     }
 }
 
+#[test]
+fn a_list_whose_tokens_come_again_ends() {
+    let page = |name: &str, token: &str| ok(json!({ "identifiers": [{ "name": name }], "next-page-token": token }));
+    let asked = Mutex::new(0);
+    let server = Server::new(json!({}), move |request| {
+        *asked.lock().unwrap() += 1;
+        match request {
+            _ if *asked.lock().unwrap() > 20 => Then::Say(500, "it goes on and on".to_owned()),
+            tables if tables.contains("/tables?pageToken=a") => page("2", "b"),
+            tables if tables.contains("/tables?pageToken=b") => page("3", "a"),
+            tables if tables.contains("/tables") => page("1", "a"),
+            _ => ok(json!({ "namespaces": [["n"]], "next-page-token": null })),
+        }
+    });
+    let (io, rest) = server.open();
+    assert_eq!(io.run(rest.list()).unwrap(), ["1", "2", "3"].map(|name| ("n".to_owned(), name.to_owned())));
+}
+
+#[test]
+fn a_list_without_an_end_is_given_up() {
+    let asked = Mutex::new(0);
+    let server = Server::new(json!({}), move |_| {
+        *asked.lock().unwrap() += 1;
+        ok(json!({ "namespaces": [], "next-page-token": asked.lock().unwrap().to_string() }))
+    });
+    let (io, rest) = server.open();
+    let error = io.run(rest.list()).unwrap_err();
+    assert!(!error.is_retryable() && error.message().contains("more than 1000 pages"), "{error}");
+}
+
 /// A server that begins again, a gateway without one behind it, a network: it passes.
 #[test]
 fn a_server_that_is_away_is_asked_again() {
