@@ -10,7 +10,7 @@ mod tests;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{FormatVersion, TableMetadata};
 use serde_json::{Value, json};
 
 use self::client::{Answer, Http};
@@ -25,6 +25,8 @@ use crate::time;
 /// The table property that says to whom its version belongs, where no row of a database does.
 pub(super) const OWNER_PROPERTY: &str = "kappa.owner";
 const VERSION_PROPERTY: &str = "kappa.version";
+/// Says of a table that is to be made in which format; it does not become a property.
+const FORMAT_PROPERTY: &str = "format-version";
 
 /// Between the levels of a namespace in a path, if the server names nothing else.
 const SEPARATOR: &str = "%1F";
@@ -93,7 +95,7 @@ impl Rest {
     }
 
     /// Makes a table like this one; none if its name is taken. Asked again it finds what it has made: no two tables have the same
-    /// place.
+    /// place. One of another format than kappa writes is refused, and goes again.
     pub(super) async fn create(&self, name: &TableName, metadata: &TableMetadata) -> Result<Option<Loaded>> {
         let mut attempt = 1;
         loop {
@@ -101,6 +103,10 @@ impl Rest {
                 Err(error) if error.is_retryable() && attempt < ATTEMPTS => {
                     tokio::time::sleep(time::jitter(PAUSE)).await;
                     attempt += 1;
+                }
+                Ok(Some(made)) if made.metadata.format_version() != FormatVersion::V2 => {
+                    self.remove(name, &made.location).await?;
+                    return Err(other_format(name, made.metadata.format_version()));
                 }
                 made => return made,
             }
@@ -114,11 +120,13 @@ impl Rest {
         if let Answer::Unknown(error) = self.http.post("create a namespace", &["namespaces"], &namespace).await {
             return Err(error);
         }
+        let mut properties = metadata.properties().clone();
+        properties.insert(FORMAT_PROPERTY.to_owned(), "2".to_owned());
         let table = json!({
             "name": name.table(),
             "location": metadata.location(),
             "schema": metadata.current_schema(),
-            "properties": metadata.properties(),
+            "properties": properties,
             "stage-create": false,
         });
         let tables = ["namespaces", &levels.join(&self.separator), "tables"];
@@ -298,6 +306,11 @@ fn loaded(name: &TableName, mut answer: Value) -> Result<Loaded> {
 fn without_location(name: &TableName) -> Error {
     Error::refused("no_metadata_location", format!("the catalog does not say where the metadata of table {name} is"))
         .hint("kappa needs a server that names a table's metadata file (metadata-location) in its answers")
+}
+
+fn other_format(name: &TableName, format: FormatVersion) -> Error {
+    Error::refused("unsupported_table", format!("the catalog made table {name} in format {format}, kappa writes v2"))
+        .hint("let the server make tables as they are asked for (format-version=2); this one was dropped again")
 }
 
 fn partly(name: &TableName) -> Error {

@@ -97,6 +97,10 @@ fn table() -> TableName {
     TableName::parse("t", "n").unwrap()
 }
 
+fn metadata() -> TableMetadata {
+    serde_json::from_str(FIRST).unwrap()
+}
+
 #[test]
 fn the_prefix_stands_in_paths_as_the_server_says_it() {
     let cases = [
@@ -149,6 +153,29 @@ fn a_list_without_an_end_is_given_up() {
     let (io, rest) = server.open();
     let error = io.run(rest.list()).unwrap_err();
     assert!(!error.is_retryable() && error.message().contains("more than 1000 pages"), "{error}");
+}
+
+#[test]
+fn a_table_is_made_in_the_format_that_kappa_writes() {
+    let third = FIRST.replace("\"format-version\":2", "\"format-version\":3,\"next-row-id\":0");
+    for (made, taken) in [(FIRST.to_owned(), true), (third, false)] {
+        let answer = format!("{{\"metadata-location\":\"file:///m\",\"metadata\":{made}}}");
+        let server = Server::new(json!({}), move |request| match request {
+            dropped if dropped.starts_with("DELETE") => Then::Say(204, String::new()),
+            namespace if namespace.starts_with("POST /catalog/v1/namespaces ") => ok("{}"),
+            _ => ok(&answer),
+        });
+        let (io, rest) = server.open();
+        let outcome = io.run(rest.create(&table(), &metadata()));
+        let heard = server.heard.lock().unwrap().clone();
+        let asked = heard.iter().find(|request| request.starts_with("POST /catalog/v1/namespaces/n/tables ")).unwrap();
+        assert!(asked.contains("\"format-version\":\"2\""), "{asked}");
+        assert_eq!(server.has_heard("DELETE /catalog/v1/namespaces/n/tables/t?"), !taken);
+        match outcome {
+            Ok(made) => assert!(taken && made.is_some()),
+            Err(error) => assert!(!taken && error.code() == "unsupported_table", "{error}"),
+        }
+    }
 }
 
 /// A server that begins again, a gateway without one behind it, a network: it passes.
