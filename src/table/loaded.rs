@@ -84,6 +84,7 @@ impl Table {
             to: next.metadata_location.clone(),
             base: self.metadata.clone(),
             next: next.metadata.clone(),
+            refs: next.refs.clone(),
         }
     }
 

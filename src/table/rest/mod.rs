@@ -227,7 +227,7 @@ impl Rest {
         Ok(json!({
             "identifier": { "namespace": swap.name.namespace().split('.').collect::<Vec<_>>(), "name": swap.name.table() },
             "requirements": changes::requirements(&swap.base),
-            "updates": changes::updates(&swap.base, &swap.next)?,
+            "updates": changes::updates(&swap.base, &swap.next, &swap.refs)?,
         }))
     }
 

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::table::metadata::tests::FIRST;
+use crate::table::metadata::tests::{FIRST, grown};
 
 /// What comes of a request.
 enum Then {
@@ -197,4 +197,20 @@ fn a_server_that_is_away_is_asked_again() {
             assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, true), "{error}");
         }
     }
+}
+
+#[test]
+fn a_commit_repeats_what_main_says_of_its_retention() {
+    let next = grown(metadata(), 1).build().unwrap().metadata;
+    let main = json!({
+        "type": "branch", "snapshot-id": 5, "min-snapshots-to-keep": 7, "max-snapshot-age-ms": 8_000_000_000_i64, "max-ref-age-ms": 9,
+    });
+    let refs: Refs = serde_json::from_value(json!({ "main": main, "a tag": { "type": "tag", "snapshot-id": 5 } })).unwrap();
+    let updates = serde_json::to_value(changes::updates(&metadata(), &next, &refs).unwrap()).unwrap();
+    let set: Vec<_> = updates.as_array().unwrap().iter().filter(|update| update["action"] == "set-snapshot-ref").collect();
+    let mut expected = main;
+    expected["action"] = json!("set-snapshot-ref");
+    expected["ref-name"] = json!("main");
+    expected["snapshot-id"] = json!(next.current_snapshot_id());
+    assert_eq!(set, [&expected]);
 }
