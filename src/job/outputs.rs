@@ -82,12 +82,13 @@ impl Prepared {
     /// from. Topics cannot tell: a checkpoint without records for them leaves nothing there.
     ///
     /// Errors: `Corruption` if they lack it, or nobody knows.
-    pub(super) fn check_whole(&self, first: &Link, dir: &VersionDir, committer: &Committer) -> Result<()> {
+    pub(super) fn check_whole(&self, first: &Link, newest: &Manifest, dir: &VersionDir, committer: &Committer) -> Result<()> {
+        let (version, timeline) = (&newest.version, &newest.timeline);
         let mut whole = None;
         for target in &committer.targets {
             let CommitTarget::Table(target) = target else { continue };
             let table = self.catalog.load(&target.table)?.filter(|table| table.uuid() == target.uuid);
-            let delivered = table.and_then(|table| table.delivered()).unwrap_or((0, 1));
+            let delivered = table.and_then(|table| table.delivered(version, timeline)).unwrap_or((0, 1));
             whole = Some(whole.unwrap_or(true) && is_whole(first, delivered));
         }
         if whole == Some(true) {
