@@ -98,7 +98,7 @@ impl Committer {
         let newest = if recovering { self.claimed.0 } else { manifest.checkpoint.0 };
         for (target, output) in self.targets.iter_mut().zip(&manifest.outputs) {
             if let CommitTarget::Topic(topic) = target {
-                let marker = marker(sealed, self.owner);
+                let marker = marker(sealed);
                 topic.deliver(&Staged { marker, files: &output.files, newest, recovering })?;
                 released.extend(topic.released(&output.files));
             }
@@ -224,7 +224,7 @@ impl Committer {
 }
 
 /// What a topic says once it has a manifest's records.
-pub fn marker(sealed: &Sealed, owner: u64) -> Marker {
+pub fn marker(sealed: &Sealed) -> Marker {
     let manifest = &sealed.manifest;
     Marker {
         format: delivery::FORMAT,
@@ -234,7 +234,7 @@ pub fn marker(sealed: &Sealed, owner: u64) -> Marker {
         checkpoint: manifest.checkpoint.0,
         manifest: sealed.hash.clone(),
         previous: 0,
-        owner,
+        owner: manifest.owner,
         topic_id: String::new(),
     }
 }

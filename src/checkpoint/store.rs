@@ -173,8 +173,13 @@ impl VersionDir {
         if let Some(newest) = self.newest()?.filter(|newest| newest.manifest.checkpoint > manifest.checkpoint) {
             // Somebody took over. Either from this manifest, which is theirs to deliver then; or the name was free because they are
             // so far ahead that they have cleared it away.
-            let next = Epoch(manifest.checkpoint.0 + 1);
-            if !self.read(next).is_ok_and(|next| next.manifest.previous == hash) {
+            let follows = match self.read(Epoch(manifest.checkpoint.0 + 1)) {
+                Ok(next) => next.manifest.previous == hash,
+                Err(error) if error.is_of_absent_file() => false,
+                // It may be theirs to deliver.
+                Err(error) => return Err(error),
+            };
+            if !follows {
                 remove_file(&target)?;
             }
             return Err(taken_over(&newest.manifest));
@@ -421,6 +426,25 @@ mod tests {
             let next = Epoch(manifest.checkpoint.0 + 1);
             dir.publish(&Manifest { checkpoint: next, previous, ..manifest.clone() }).unwrap();
             assert_eq!(dir.publish(&manifest).unwrap_err().code(), "taken_over");
+            assert_eq!(dir.list().unwrap().contains(&manifest.checkpoint), stays);
+        }
+    }
+
+    /// Whether the next one follows is not known if it cannot be read: nothing is removed for that.
+    #[test]
+    fn a_manifest_whose_next_one_cannot_be_read_stays() {
+        let golden = include_bytes!("../../tests/golden/manifest-format-1.manifest");
+        let Sealed { manifest, .. } = Manifest::decode(golden).unwrap();
+        let next = manifest.checkpoint.next();
+        for (is_there, code, stays) in [(true, "io", true), (false, "taken_over", false)] {
+            let root = tempfile::tempdir().unwrap();
+            let dir = VersionDir::new(root.path(), "v");
+            dir.create().unwrap();
+            dir.publish(&Manifest { checkpoint: next.next(), ..manifest.clone() }).unwrap();
+            if is_there {
+                std::fs::create_dir(dir.manifest_path(next)).unwrap();
+            }
+            assert_eq!(dir.publish(&manifest).unwrap_err().code(), code);
             assert_eq!(dir.list().unwrap().contains(&manifest.checkpoint), stays);
         }
     }

@@ -83,18 +83,28 @@ impl Prepared {
     }
 
     /// Whether the outputs have all that came before `first`, where manifests lie that `first` and those after it did not go on
-    /// from. Topics cannot tell: a checkpoint without records for them leaves nothing there.
+    /// from.
     ///
     /// Errors: `Corruption` if they lack it, or nobody knows.
-    pub(super) fn check_whole(&self, first: &Link, dir: &VersionDir, committer: &Committer) -> Result<()> {
-        let mut whole = None;
+    pub(super) fn check_whole(&self, first: &Link, newest: &Manifest, dir: &VersionDir, committer: &Committer) -> Result<()> {
+        let (version, timeline) = (&newest.version, &newest.timeline);
+        let (mut tables, mut topics) = (Vec::new(), Vec::new());
         for target in &committer.targets {
-            let CommitTarget::Table(target) = target else { continue };
-            let table = self.catalog.load(&target.table)?.filter(|table| table.uuid() == target.uuid);
-            let delivered = table.and_then(|table| table.delivered()).unwrap_or((0, 1));
-            whole = Some(whole.unwrap_or(true) && is_whole(first, delivered));
+            match target {
+                CommitTarget::Table(target) => {
+                    let table = self.catalog.load(&target.table)?.filter(|table| table.uuid() == target.uuid);
+                    tables.push(table.and_then(|table| table.delivered(version, timeline)));
+                }
+                CommitTarget::Topic(topic) => topics.push(topic),
+            }
         }
-        if whole == Some(true) {
+        // A topic tells less than a table: a checkpoint without records for it leaves nothing there.
+        let delivered = if tables.is_empty() {
+            topics.into_iter().map(|topic| topic.delivered(version, timeline)).collect::<Result<_>>()?
+        } else {
+            tables
+        };
+        if !delivered.is_empty() && delivered.into_iter().all(|delivered| is_whole(first, delivered.unwrap_or((0, 1)))) {
             return Ok(());
         }
         let message = format!("manifest {} is missing, and may not be delivered", first.checkpoint - 1);
@@ -276,5 +286,5 @@ impl Prepared {
 fn claim(topic: &Topic, last: &Sealed, force: bool) -> Result<OwnTopic> {
     let mut partitions = last.manifest.sources.iter().flat_map(|source| source.partitions.values());
     let begun = partitions.any(|partition| partition.next != partition.start);
-    topic.claim(&marker(last, last.manifest.owner), begun, force)
+    topic.claim(&marker(last), begun, force)
 }

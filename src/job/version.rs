@@ -316,8 +316,8 @@ impl Prepared {
         let manifests = dir.list()?.into_iter().map(|number| dir.read(number)).collect::<Result<Vec<_>>>()?;
         let links: Vec<_> = manifests.iter().map(Sealed::link).collect();
         let (places, first) = places(&links);
-        if let Some(first) = first.filter(|_| places.contains(&Place::Unclear)) {
-            self.check_whole(first, dir, committer)?;
+        if let Some((first, newest)) = first.zip(manifests.last()).filter(|_| places.contains(&Place::Unclear)) {
+            self.check_whole(first, &newest.manifest, dir, committer)?;
         }
         for (sealed, place) in manifests.iter().zip(places) {
             let manifest = &sealed.manifest;

@@ -57,8 +57,9 @@ fn place_below(link: &Link, first: &Link) -> Place {
     }
 }
 
-/// Whether a table has everything before the first manifest of a chain. `delivered`: the newest checkpoint that it has, and
-/// who published that. Each that is no claim gets into the tables, and before the next.
+/// Whether a table or topic has everything before the first manifest of a chain. `delivered`: the newest checkpoint that it is
+/// known to have, and who published that. Each that is no claim gets into the tables, and before the next; into a topic those
+/// with records for it.
 pub fn is_whole(first: &Link, delivered: (u64, u64)) -> bool {
     let (checkpoint, owner) = delivered;
     let only_claims = || first.checkpoint - checkpoint == first.owner.saturating_sub(owner);

@@ -26,7 +26,7 @@ pub struct Marker {
     pub manifest: String,
     /// The checkpoint of the marker before.
     pub previous: u64,
-    /// The owner that delivered it.
+    /// Who published that.
     pub owner: u64,
     /// The identity of the topic: one that is made again under its name is another.
     pub topic_id: String,

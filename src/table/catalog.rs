@@ -288,7 +288,9 @@ impl Catalog {
         let base = self.require(name).unwrap();
         let builder = change(base.metadata().clone().into_builder(Some(base.metadata_location.clone())));
         let to = format!("{}/metadata/99999-{}.metadata.json", base.location(), time::new_uuid());
-        let next = base.next(builder.build().unwrap().metadata, to);
+        let metadata = builder.build().unwrap().metadata;
+        let refs = serde_json::to_value(&metadata).unwrap()["refs"].take();
+        let next = Table::new(name.clone(), metadata, to, serde_json::from_value(refs).unwrap());
         self.write_metadata(&next).unwrap();
         assert!(matches!(self.swap(&[base.swap_for(&next)], None).unwrap(), Swapped::Done));
     }

@@ -12,7 +12,7 @@ use super::expiry::Forgotten;
 use super::files;
 use super::key_index::Step;
 use super::live::{Live, manifests};
-use super::marker::{Decision, Facts, Marker, decide};
+use super::marker::{Decision, Facts, Marker, OWNER, PUBLISHER, decide};
 use super::name::TableName;
 use super::rest;
 use super::serving::{Followed, Trouble};
@@ -239,7 +239,9 @@ impl Catalog {
         let Planned { change, copied, step } = self.plan(commit, base, &manifests, created)?;
         let mut summary = commit.summary.clone();
         summary.insert(STAGED.to_owned(), if copied { "copied" } else { "adopted" }.to_owned());
-        let notes = Notes { summary: &summary, properties: marker.properties(), now: self.now_ms() };
+        let mut properties = marker.properties();
+        properties.extend(summary.get(OWNER).map(|owner| (PUBLISHER.to_owned(), owner.clone())));
+        let notes = Notes { summary: &summary, properties, now: self.now_ms() };
         let built = self.build(base, manifests, &change, notes, created)?;
         let swap = base.swap_for(&built.table);
         let primary_key = match &commit.kind {

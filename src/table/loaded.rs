@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
-use super::marker::{Marker, OWNER};
+use super::marker::{Facts, Marker, OWNER, PUBLISHER};
 use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
 use super::pin::Pin;
@@ -84,6 +84,7 @@ impl Table {
             to: next.metadata_location.clone(),
             base: self.metadata.clone(),
             next: next.metadata.clone(),
+            refs: next.refs.clone(),
         }
     }
 
@@ -151,10 +152,17 @@ impl Table {
         Marker::newest(&self.metadata)
     }
 
-    /// The newest checkpoint that the table holds, and the owner that published it.
-    pub fn delivered(&self) -> Option<(u64, u64)> {
-        let (marker, snapshot) = self.marker()?;
-        let summary = &self.metadata.snapshot_by_id(snapshot)?.summary().additional_properties;
-        Some((marker.checkpoint, summary.get(OWNER)?.parse().ok()?))
+    /// The newest checkpoint of a version's timeline that the table holds, and the owner that published it.
+    pub fn delivered(&self, version: &str, timeline: &str) -> Option<(u64, u64)> {
+        let ours = Marker { version: version.into(), timeline: timeline.into(), checkpoint: 0, manifest: String::new() };
+        let facts = Facts::of(&self.metadata, &ours);
+        if let Some((marker, snapshot)) = facts.newest {
+            return Some((marker.checkpoint, self.summary(Some(snapshot), OWNER)?.parse().ok()?));
+        }
+        // All snapshots that could say it have expired. Where main was set back before that, the properties tell too much.
+        let current = self.metadata.current_snapshot()?;
+        let was_set_back = current.sequence_number() != self.metadata.last_sequence_number();
+        let hint = facts.hint.filter(|hint| !facts.complete && !was_set_back && hint.same_timeline(&ours))?;
+        Some((hint.checkpoint, self.property(PUBLISHER)?.parse().ok()?))
     }
 }

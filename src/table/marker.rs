@@ -14,8 +14,10 @@ pub const TIMELINE: &str = "kappa.timeline";
 pub const CHECKPOINT: &str = "kappa.checkpoint";
 /// The hash of its manifest.
 pub const MANIFEST: &str = "kappa.manifest";
-/// Who published that. Not of the marker, beside it.
+/// Who published that. Not of the marker, beside it in the summary.
 pub const OWNER: &str = "kappa.owner";
+/// The same beside the marker in the table properties, where [`OWNER`] may say whose the version is by now.
+pub const PUBLISHER: &str = "kappa.publisher";
 
 /// Who committed what: stands in the summary of each snapshot that kappa makes, and as a hint in the table properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl Marker {
         None
     }
 
-    fn same_timeline(&self, other: &Self) -> bool {
+    pub(super) fn same_timeline(&self, other: &Self) -> bool {
         self.version == other.version && self.timeline == other.timeline
     }
 }

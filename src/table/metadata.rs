@@ -10,7 +10,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
-use iceberg::spec::{FormatVersion, MAIN_BRANCH, SnapshotLog, SnapshotRef, TableMetadata};
+use iceberg::spec::{FormatVersion, MAIN_BRANCH, SnapshotLog, SnapshotRef, SnapshotReference, TableMetadata};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -53,14 +53,22 @@ impl Refs {
         Self(self.0.iter().filter(|it| !is_old(it)).map(|(name, it)| (name.clone(), it.clone())).collect())
     }
 
+    /// Main at a snapshot; what it says of its retention stays.
+    pub(super) fn main_at(&self, snapshot: i64) -> Result<SnapshotReference> {
+        serde_json::from_value(self.main_json(snapshot)).map_err(unserializable)
+    }
+
+    fn main_json(&self, snapshot: i64) -> Value {
+        let mut main = self.0.get(MAIN_BRANCH).cloned().unwrap_or_else(|| json!({"type": "branch"}));
+        if let Some(main) = main.as_object_mut() {
+            main.insert("snapshot-id".to_owned(), json!(snapshot));
+        }
+        main
+    }
+
     fn with_main(&self, current: Option<i64>) -> Value {
         let mut refs = self.0.clone();
-        if let Some(current) = current {
-            let main = refs.entry(MAIN_BRANCH).or_insert_with(|| json!({"type": "branch"}));
-            if let Some(main) = main.as_object_mut() {
-                main.insert("snapshot-id".to_owned(), json!(current));
-            }
-        }
+        refs.extend(current.map(|current| (MAIN_BRANCH.to_owned(), self.main_json(current))));
         Value::Object(refs)
     }
 }
@@ -319,11 +327,9 @@ fn pack(text: &str, end: FlushCompress, to: &mut Vec<u8>) -> Result<()> {
 pub(crate) mod tests {
     use super::*;
     use crate::time;
-    use iceberg::spec::{
-        Operation, Snapshot, SnapshotReference, SnapshotRetention, StatisticsFile, Summary, TableMetadataBuilder,
-    };
+    use iceberg::spec::{Operation, Snapshot, SnapshotRetention, StatisticsFile, Summary, TableMetadataBuilder};
 
-    const FIRST: &str = r#"{"format-version":2,"table-uuid":"0198f2a4-1d2c-7c4e-9f51-3a6d1a2b3c4d","location":"file:///t",
+    pub(crate) const FIRST: &str = r#"{"format-version":2,"table-uuid":"0198f2a4-1d2c-7c4e-9f51-3a6d1a2b3c4d","location":"file:///t",
         "last-sequence-number":0,"last-updated-ms":1,"last-column-id":1,"current-schema-id":0,"schemas":[{"type":"struct",
         "schema-id":0,"fields":[{"id":1,"name":"a","required":false,"type":"long"}]}],"default-spec-id":0,"last-partition-id":999,
         "partition-specs":[{"spec-id":0,"fields":[]}],"default-sort-order-id":0,"sort-orders":[{"order-id":0,"fields":[]}],
@@ -365,7 +371,8 @@ pub(crate) mod tests {
         built.with_summary(summary).with_schema_id(0).build()
     }
 
-    fn grown(metadata: TableMetadata, number: i64) -> TableMetadataBuilder {
+    /// A table with a snapshot more.
+    pub(crate) fn grown(metadata: TableMetadata, number: i64) -> TableMetadataBuilder {
         let builder = metadata.into_builder(Some(format!("file:///t/metadata/{number}.json")));
         builder.set_branch_snapshot(snapshot(number), MAIN_BRANCH).unwrap()
     }

@@ -23,6 +23,8 @@ pub(super) struct Swap {
     /// What is in them.
     pub(super) base: Arc<TableMetadata>,
     pub(super) next: Arc<TableMetadata>,
+    /// The branches and tags of the next.
+    pub(super) refs: Arc<Refs>,
 }
 
 /// The owner's row that a transaction asserts and moves.

@@ -141,6 +141,12 @@ class Sinks:
         self.path.write_text(SCRIPT.format(rows=self.rows, totals=self.totals, more=line))
         self.tables.append(table)
 
+    def without_table(self) -> None:
+        """Leaves the job only its topics."""
+        lines = SCRIPT.format(rows=self.rows, totals=self.totals, more="").splitlines(keepends=True)
+        self.path.write_text("".join(line for line in lines if 'name="table"' not in line))
+        self.tables = []
+
     def words(self, mode: str = "reprocess", workers: int = 2, interval: str = "30ms", *more: str) -> list[str]:
         tables = [word for table in self.tables for word in ("--output-table", table)]
         return [str(self.path), "--mode", mode, *tables, "--parallelism", str(workers),

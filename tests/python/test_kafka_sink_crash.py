@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sink_support import (
     Sinks,
     Topics,
     check_all,
+    check_rows,
     covers,
     events,
     feed,
@@ -123,3 +125,43 @@ def test_a_process_that_was_taken_over_finds_out(sink: Topics, sinks: Sinks, pla
     _, errors = new.communicate(timeout=WITHIN)
     assert new.returncode == 0, errors
     check_all(sink, sinks.rows, sinks.totals, records)
+
+
+def test_what_a_process_of_the_past_published_is_not_sent(sink: Topics, sinks: Sinks, place: Path) -> None:
+    """A job with topics alone: their markers say that nothing is lacking. Owner 1's manifest comes back under its old number."""
+    sinks.without_table()
+    records = [each for each in payments(2_000) if each["amount"]]
+    fill(records[:500])
+
+    def manifests() -> list[Path]:
+        return sorted(place.rglob("*.manifest"))
+
+    def run_until(done: Callable[[], bool]) -> None:
+        process = sinks.start("live", 2)
+        wait_for(lambda: process.poll() is not None or done())
+        assert process.poll() is None, process.communicate()[1]
+        process.kill()
+        process.communicate()
+
+    run_until(lambda: covers(sink, sinks.rows, records[:500]))
+    newest = manifests()[-1]
+    stray = newest.read_bytes()
+    # Owner 2 publishes one more, which owner 3 delivers.
+    fill(records[500:501])
+    to_recover = sum(int(path.stem) > 0 for path in manifests())
+    second = sinks.start("live", 2, env={"KAPPA_FAILPOINT": f"K17:{to_recover + 1}"})
+    _, errors = second.communicate(timeout=WITHIN)
+    assert second.returncode == -9, errors
+    for _ in range(2):
+        claim = int(manifests()[-1].stem) + 1
+        run_until(lambda claim=claim: [int(path.stem) for path in manifests()] == [claim - 1, claim])
+    assert not newest.exists()
+    newest.write_bytes(stray)
+    last = sinks.start("live", 2)
+    fill(records[501:])
+    wait_for(lambda: last.poll() is not None or covers(sink, sinks.rows, records))
+    last.send_signal(signal.SIGTERM)
+    _, errors = last.communicate(timeout=WITHIN)
+    assert last.returncode == 0, errors
+    check_rows(sink.records(sinks.rows), records)
+    assert not newest.exists()

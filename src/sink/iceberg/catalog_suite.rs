@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use iceberg::spec::{SnapshotReference, SnapshotRetention};
+
 use super::proxy::Then;
 use super::testing::*;
 use crate::error::ErrorKind;
@@ -31,6 +33,7 @@ suite!(
     a_commit_that_never_came_is_made_again,
     snapshots_expire_and_the_marker_is_still_found,
     files_are_merged_and_the_rows_stay,
+    what_main_says_of_its_retention_stays,
 );
 
 macro_rules! over_a_network {
@@ -244,6 +247,21 @@ fn files_are_merged_and_the_rows_stay(kind: Kind) {
     assert!(Care::default().merge(&world, &table, 12) > 0);
     assert_eq!(world.read("t"), before);
     assert!(matches!(world.commit(&table, 12, vec![]), CommitOutcome::AlreadyCommitted { .. }));
+}
+
+/// Other tools set it, and go by it.
+fn what_main_says_of_its_retention_stays(kind: Kind) {
+    let Some(world) = World::on(kind, positions()) else { return };
+    let table = world.create("t", &[]);
+    let [first, second] = [1, 2].map(|checkpoint| snapshot_of(&world.commit(&table, checkpoint, append(&[row("a", 1)]))));
+    let other = world.other();
+    set_back(&other, table.name(), first);
+    let retention = SnapshotRetention::branch(Some(7), Some(8_000_000_000), Some(9_000_000_000));
+    set_main(&other, table.name(), SnapshotReference::new(second, retention.clone()));
+    let third = snapshot_of(&world.commit(&table, 3, append(&[row("a", 3)])));
+    let now = serde_json::to_value(world.other().require(table.name()).unwrap().metadata()).unwrap();
+    let main: SnapshotReference = serde_json::from_value(now["refs"]["main"].clone()).unwrap();
+    assert_eq!(main, SnapshotReference::new(third, retention));
 }
 
 /// What only the message that commits has in it.

@@ -114,3 +114,32 @@ fn a_new_table_lets_others_try_again() {
     assert!(said("commit.retry.num-retries") >= 10);
     assert!(said("commit.retry.max-wait-ms") <= 5000);
 }
+
+/// The marker of the newest commit stands in the table's properties too.
+#[test]
+fn what_a_table_has_is_known_though_no_snapshot_says_it() {
+    let world = World::rewriting_below(0);
+    let table = world.create("t", &[]);
+    let commit = |checkpoint: u64| {
+        let mut commit = commit_of(&table, checkpoint, stage(&table, vec![Change::Append(batch(&[row("a", 1)]))]));
+        commit.summary.insert("kappa.owner".into(), "5".into());
+        world.catalog.commit(&[commit], &fence(checkpoint)).unwrap();
+    };
+    let now = || world.other().require(table.name()).unwrap();
+    let delivered = |timeline: &str| now().delivered(VERSION, timeline);
+    assert_eq!(delivered("timeline-1"), None);
+    commit(1);
+    assert_eq!((delivered("timeline-1"), delivered("another")), (Some((1, 5)), None));
+    let maintain = |procedure| world.other().maintain(table.name(), procedure);
+    maintain(RewriteDataFiles);
+    let rewritten = now().current_snapshot_id().unwrap();
+    maintain(ExpireSnapshots);
+    assert_eq!(now().marker(), None);
+    assert_eq!((delivered("timeline-1"), delivered("another")), (Some((1, 5)), None));
+    // Set back, and what came after is forgotten: it does not have all that its properties tell of.
+    commit(2);
+    assert_eq!(delivered("timeline-1"), Some((2, 5)));
+    set_back(&world.other(), table.name(), rewritten);
+    maintain(ExpireSnapshots);
+    assert_eq!(delivered("timeline-1"), None);
+}

@@ -315,7 +315,11 @@ pub(super) fn foreign_commit_to(catalog: &Catalog, table: &Table, checkpoint: u6
 
 /// Sets a table back to an earlier snapshot, as other tools do.
 pub(super) fn set_back(catalog: &Catalog, name: &TableName, snapshot_id: i64) {
-    let main = SnapshotReference::new(snapshot_id, SnapshotRetention::branch(None, None, None));
+    set_main(catalog, name, SnapshotReference::new(snapshot_id, SnapshotRetention::branch(None, None, None)));
+}
+
+/// Sets main, as other tools do.
+pub(super) fn set_main(catalog: &Catalog, name: &TableName, main: SnapshotReference) {
     catalog.alter(name, |builder| builder.set_ref("main", main).unwrap());
 }
 

@@ -80,6 +80,13 @@ impl TopicDelivery {
         }
     }
 
+    /// The newest checkpoint of a version's timeline that the topic is known to have, and who published that.
+    pub fn delivered(&self, version: &str, timeline: &str) -> Result<Option<(u64, u64)>> {
+        let marker = self.markers.newest_visible(&self.topic.name)?;
+        let is_ours = |it: &Marker| it.version == version && it.timeline == timeline && it.topic_id == self.topic.id;
+        Ok(marker.filter(is_ours).map(|marker| (marker.checkpoint, marker.owner)))
+    }
+
     fn attempt(&mut self, staged: &Staged<'_>) -> Result<()> {
         self.topic.verify(&self.client)?;
         // Whatever fails from here on, the producer goes with it.

@@ -3,10 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
 use crate::error::{Error, Result};
+use crate::table::metadata::Refs;
 
 /// What must still hold for the table to be moved: it is the same table, and nobody has committed since.
 pub(super) fn requirements(base: &TableMetadata) -> Vec<TableRequirement> {
@@ -16,11 +17,11 @@ pub(super) fn requirements(base: &TableMetadata) -> Vec<TableRequirement> {
     ]
 }
 
-/// The updates from `base` to `next`.
+/// The updates from `base` to `next`, whose branches are in `refs`.
 ///
 /// # Errors
 /// A change that this does not put into words: a bug, since only part of the next state would be published.
-pub(super) fn updates(base: &TableMetadata, next: &TableMetadata) -> Result<Vec<TableUpdate>> {
+pub(super) fn updates(base: &TableMetadata, next: &TableMetadata, refs: &Refs) -> Result<Vec<TableUpdate>> {
     check_the_rest_is_the_same(base, next)?;
     let mut updates = schemas(base, next);
     let before: HashSet<i64> = base.snapshots().map(|snapshot| snapshot.snapshot_id()).collect();
@@ -30,8 +31,8 @@ pub(super) fn updates(base: &TableMetadata, next: &TableMetadata) -> Result<Vec<
     updates.extend(added.into_iter().map(|snapshot| TableUpdate::AddSnapshot { snapshot: snapshot.as_ref().clone() }));
     match next.current_snapshot_id() {
         Some(current) if base.current_snapshot_id() != Some(current) => {
-            // The server keeps what its branch says about retention only if it is told so; kappa never sets any.
-            let reference = SnapshotReference::new(current, SnapshotRetention::branch(None, None, None));
+            // The server keeps what its branch says about retention only if it is told so.
+            let reference = refs.main_at(current)?;
             updates.push(TableUpdate::SetSnapshotRef { ref_name: MAIN_BRANCH.to_owned(), reference });
         }
         None if base.current_snapshot_id().is_some() => return Err(unspoken("main was taken away")),

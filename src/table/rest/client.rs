@@ -69,6 +69,13 @@ impl Http {
         Ok(Self { client, base, token, shown })
     }
 
+    /// The same below a path that stands in URLs as it is: what needs to be encoded in it, is.
+    pub(super) fn below(mut self, path: &str) -> Self {
+        let path = format!("{}/{path}", self.base.path().trim_end_matches('/'));
+        self.base.set_path(&path);
+        self
+    }
+
     /// Asks for something by the segments of its path and the parameters of its query.
     pub(super) async fn get(&self, action: &str, path: &[&str], query: &[(&str, &str)]) -> Answer {
         self.send(action, Method::GET, path, query, None).await

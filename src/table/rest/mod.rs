@@ -4,10 +4,13 @@
 
 mod changes;
 mod client;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{FormatVersion, TableMetadata};
 use serde_json::{Value, json};
 
 use self::client::{Answer, Http};
@@ -22,6 +25,8 @@ use crate::time;
 /// The table property that says to whom its version belongs, where no row of a database does.
 pub(super) const OWNER_PROPERTY: &str = "kappa.owner";
 const VERSION_PROPERTY: &str = "kappa.version";
+/// Says of a table that is to be made in which format; it does not become a property.
+const FORMAT_PROPERTY: &str = "format-version";
 
 /// Between the levels of a namespace in a path, if the server names nothing else.
 const SEPARATOR: &str = "%1F";
@@ -31,12 +36,13 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Namespaces in namespaces that are listed.
 const DEPTH: usize = 8;
+/// Pages of one list.
+const PAGES: usize = 1000;
 
 /// A server and what it can do.
 #[derive(Debug)]
 pub(super) struct Rest {
     http: Http,
-    prefix: Vec<String>,
     separator: String,
     /// Whether several tables can be moved together.
     transactions: bool,
@@ -55,12 +61,11 @@ impl Rest {
             let of = |part: &str| config.get(part)?.get(key)?.as_str();
             of("overrides").or_else(|| of("defaults"))
         };
-        let prefix = setting("prefix").unwrap_or_default().split('/').filter(|part| !part.is_empty());
+        let prefix = setting("prefix").unwrap_or_default().trim_matches('/');
         let endpoints = config.get("endpoints").and_then(Value::as_array);
         let transactions = endpoints.is_some_and(|all| all.iter().any(|endpoint| endpoint == TRANSACTIONS));
-        let prefix = prefix.map(str::to_owned).collect();
         let separator = client::decoded(setting("namespace-separator").unwrap_or(SEPARATOR))?;
-        Ok(Self { http, prefix, separator, transactions })
+        Ok(Self { http: http.below(&format!("v1/{prefix}")), separator, transactions })
     }
 
     /// A table as it is now.
@@ -74,7 +79,7 @@ impl Rest {
     pub(super) async fn list(&self) -> Result<Vec<(String, String)>> {
         let (mut tables, mut open) = (Vec::new(), self.namespaces(None).await?);
         while let Some(levels) = open.pop() {
-            let path = self.path(&["namespaces", &levels.join(&self.separator), "tables"]);
+            let path = ["namespaces", &levels.join(&self.separator), "tables"];
             for table in self.pages("list tables", &path, &[], "identifiers").await? {
                 let table = table.get("name").and_then(Value::as_str).unwrap_or_default();
                 tables.push((levels.join("."), table.to_owned()));
@@ -90,7 +95,7 @@ impl Rest {
     }
 
     /// Makes a table like this one; none if its name is taken. Asked again it finds what it has made: no two tables have the same
-    /// place.
+    /// place. One of another format than kappa writes is refused, and goes again.
     pub(super) async fn create(&self, name: &TableName, metadata: &TableMetadata) -> Result<Option<Loaded>> {
         let mut attempt = 1;
         loop {
@@ -99,6 +104,10 @@ impl Rest {
                     tokio::time::sleep(time::jitter(PAUSE)).await;
                     attempt += 1;
                 }
+                Ok(Some(made)) if made.metadata.format_version() != FormatVersion::V2 => {
+                    self.remove(name, &made.location).await?;
+                    return Err(other_format(name, made.metadata.format_version()));
+                }
                 made => return made,
             }
         }
@@ -106,21 +115,22 @@ impl Rest {
 
     async fn attempt_to_create(&self, name: &TableName, metadata: &TableMetadata) -> Result<Option<Loaded>> {
         let levels: Vec<&str> = name.namespace().split('.').collect();
-        let namespaces = self.path(&["namespaces"]);
         let namespace = json!({ "namespace": levels, "properties": {} });
         // Where it is there, or may not be made, the next request says what there is to say.
-        if let Answer::Unknown(error) = self.http.post("create a namespace", &refs(&namespaces), &namespace).await {
+        if let Answer::Unknown(error) = self.http.post("create a namespace", &["namespaces"], &namespace).await {
             return Err(error);
         }
+        let mut properties = metadata.properties().clone();
+        properties.insert(FORMAT_PROPERTY.to_owned(), "2".to_owned());
         let table = json!({
             "name": name.table(),
             "location": metadata.location(),
             "schema": metadata.current_schema(),
-            "properties": metadata.properties(),
+            "properties": properties,
             "stage-create": false,
         });
-        let tables = self.path(&["namespaces", &levels.join(&self.separator), "tables"]);
-        let error = match self.http.post("create a table", &refs(&tables), &table).await {
+        let tables = ["namespaces", &levels.join(&self.separator), "tables"];
+        let error = match self.http.post("create a table", &tables, &table).await {
             Answer::Ok(answer) => return loaded(name, answer).map(Some),
             Answer::Missing => return Err(no_namespace(name)),
             Answer::Refused(error) => return Err(error),
@@ -162,8 +172,8 @@ impl Rest {
         }
         if self.transactions && swaps.len() > 1 {
             let changes = swaps.iter().map(|swap| self.change(swap)).collect::<Result<Vec<_>>>()?;
-            let path = self.path(&["transactions", "commit"]);
-            let answer = self.http.post("commit", &refs(&path), &json!({ "table-changes": changes })).await;
+            let changes = json!({ "table-changes": changes });
+            let answer = self.http.post("commit", &["transactions", "commit"], &changes).await;
             return self.settle(answer, swaps).await;
         }
         for (done, swap) in swaps.iter().enumerate() {
@@ -219,48 +229,46 @@ impl Rest {
         Ok(json!({
             "identifier": { "namespace": swap.name.namespace().split('.').collect::<Vec<_>>(), "name": swap.name.table() },
             "requirements": changes::requirements(&swap.base),
-            "updates": changes::updates(&swap.base, &swap.next)?,
+            "updates": changes::updates(&swap.base, &swap.next, &swap.refs)?,
         }))
     }
 
     async fn namespaces(&self, parent: Option<&[String]>) -> Result<Vec<Vec<String>>> {
-        let path = self.path(&["namespaces"]);
         let parent = parent.map(|levels| levels.join(&self.separator));
         let query: Vec<_> = parent.iter().map(|parent| ("parent", parent.as_str())).collect();
-        let found = self.pages("list namespaces", &path, &query, "namespaces").await?;
+        let found = self.pages("list namespaces", &["namespaces"], &query, "namespaces").await?;
         let levels = |namespace: &Value| -> Option<Vec<String>> {
             namespace.as_array()?.iter().map(|level| level.as_str().map(str::to_owned)).collect()
         };
         Ok(found.iter().filter_map(levels).collect())
     }
 
-    /// All pages of a list.
-    async fn pages(&self, action: &str, path: &[String], query: &[(&str, &str)], key: &str) -> Result<Vec<Value>> {
-        let (mut all, mut token) = (Vec::new(), String::new());
-        loop {
+    /// All pages of a list. A token that was given before leads to what was read before.
+    async fn pages(&self, action: &str, path: &[&str], query: &[(&str, &str)], key: &str) -> Result<Vec<Value>> {
+        let (mut all, mut token, mut given) = (Vec::new(), String::new(), HashSet::new());
+        for _ in 0..PAGES {
             let mut query = query.to_vec();
             if !token.is_empty() {
                 query.push(("pageToken", &token));
             }
-            let Some(mut page) = self.http.get(action, &refs(path), &query).await.found()? else { return Ok(all) };
+            let Some(mut page) = self.http.get(action, path, &query).await.found()? else { return Ok(all) };
             if let Some(Value::Array(items)) = page.get_mut(key).map(Value::take) {
                 all.extend(items);
             }
             match page.get("next-page-token").and_then(Value::as_str) {
-                Some(next) if !next.is_empty() && next != token => token = next.to_owned(),
+                Some(next) if !next.is_empty() && given.insert(next.to_owned()) => token = next.to_owned(),
                 _ => return Ok(all),
             }
         }
+        let message = format!("{action} (catalog {:?}): more than {PAGES} pages", self.http);
+        Err(Error::new(ErrorKind::Unavailable, "catalog", message)
+            .retryable(false)
+            .hint("the server's list does not end (next-page-token)"))
     }
 
     fn table_path(&self, name: &TableName) -> Vec<String> {
         let levels: Vec<&str> = name.namespace().split('.').collect();
-        self.path(&["namespaces", &levels.join(&self.separator), "tables", name.table()])
-    }
-
-    fn path(&self, segments: &[&str]) -> Vec<String> {
-        let own = segments.iter().map(|segment| (*segment).to_owned());
-        std::iter::once("v1".to_owned()).chain(self.prefix.iter().cloned()).chain(own).collect()
+        ["namespaces", &levels.join(&self.separator), "tables", name.table()].map(str::to_owned).to_vec()
     }
 }
 
@@ -292,10 +300,22 @@ fn loaded(name: &TableName, mut answer: Value) -> Result<Loaded> {
     let damaged = |error: serde_json::Error| {
         Error::corruption("table_metadata", format!("the catalog's answer about table {name}: {error}")).source(error)
     };
-    let location = answer.get("metadata-location").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let location = answer.get("metadata-location").and_then(Value::as_str).filter(|location| !location.is_empty());
+    let location = location.ok_or_else(|| without_location(name))?.to_owned();
     let metadata = answer.get_mut("metadata").map(Value::take).unwrap_or_default();
     let Names { refs } = serde_json::from_value(metadata.clone()).map_err(damaged)?;
     Ok(Loaded { location, metadata: serde_json::from_value(metadata).map_err(damaged)?, refs })
+}
+
+/// It tells one state of a table from another.
+fn without_location(name: &TableName) -> Error {
+    Error::refused("no_metadata_location", format!("the catalog does not say where the metadata of table {name} is"))
+        .hint("kappa needs a server that names a table's metadata file (metadata-location) in its answers")
+}
+
+fn other_format(name: &TableName, format: FormatVersion) -> Error {
+    Error::refused("unsupported_table", format!("the catalog made table {name} in format {format}, kappa writes v2"))
+        .hint("let the server make tables as they are asked for (format-version=2); this one was dropped again")
 }
 
 fn partly(name: &TableName) -> Error {

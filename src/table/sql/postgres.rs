@@ -12,9 +12,10 @@ use super::{SCHEMA, TYPE_COLUMN};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time;
 
-/// How long a statement may wait for another writer, and a transaction for its own process: one that was stopped in the middle
-/// of a commit must not keep its successor out.
-const PATIENCE: &str = "30s";
+/// How long a transaction may wait for its own process, and a statement for another writer, which is clearly longer: one that was
+/// stopped in the middle of a commit is cut off before its successor gives up.
+const TO_GO_ON: &str = "15s";
+const TO_LOCK: &str = "30s";
 /// How long the server may take to let us in, and to answer anything: longer than it lets a statement wait.
 pub(super) const TO_CONNECT: Duration = Duration::from_secs(10);
 pub(super) const TO_ANSWER: Duration = Duration::from_secs(60);
@@ -36,7 +37,7 @@ impl Server {
         let database = options.get_database().unwrap_or(options.get_username());
         let shown = format!("postgresql://{}@{}:{}/{database}", options.get_username(), options.get_host(), options.get_port());
         let mut options = options
-            .options([("lock_timeout", PATIENCE), ("idle_in_transaction_session_timeout", PATIENCE)])
+            .options([("lock_timeout", TO_LOCK), ("idle_in_transaction_session_timeout", TO_GO_ON)])
             .disable_statement_logging();
         if options.get_application_name().is_none() {
             options = options.application_name("kappa");
