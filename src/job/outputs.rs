@@ -54,7 +54,9 @@ impl Prepared {
     /// Refuses to go on with what is about to be deleted.
     pub(super) fn check_not_condemned(&self) -> Result<()> {
         let tables = self.targets.iter().filter_map(Target::table);
-        tables.map(|name| self.catalog.load(name)).try_for_each(|table| table?.as_ref().map_or(Ok(()), Table::check_not_condemned))
+        tables
+            .map(|name| self.catalog.load(name))
+            .try_for_each(|table| table?.as_ref().map_or(Ok(()), Table::check_not_condemned))
     }
 
     /// Whether the outputs have what the newest manifest lists, and so all before it.

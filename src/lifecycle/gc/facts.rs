@@ -13,7 +13,7 @@ use crate::lifecycle::leases::{self, Lease};
 use crate::message::Epoch;
 use crate::protocol::gc::{Decision, Facts, decide};
 use crate::protocol::version::TOPIC_SCHEME;
-use crate::table::marker::{Marker, VERSION};
+use crate::table::marker::VERSION;
 use crate::table::uses::Directories;
 use crate::table::{Table, TableName};
 
@@ -209,10 +209,8 @@ fn undelivered(dir: &VersionDir, tables: &[Table]) -> Result<Option<u64>> {
             continue;
         }
         let is_output = |table: &&Table| manifest.outputs.iter().any(|output| output.table == table.name().to_string());
-        let has = |table: &Table| {
-            let newest = Marker::newest(table.metadata());
-            newest.is_some_and(|(marker, _)| marker.version == manifest.version && marker.checkpoint >= number.0)
-        };
+        let delivered = |table: &Table| table.delivered(&manifest.version, &manifest.timeline);
+        let has = |table: &Table| delivered(table).is_some_and(|(checkpoint, _)| checkpoint >= number.0);
         return Ok((!tables.iter().filter(is_output).all(has)).then_some(number.0));
     }
     Ok(None)
