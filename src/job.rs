@@ -34,6 +34,7 @@ use crate::plan::logical::JobPlan;
 use crate::protocol::checkpoint::MemoryUse;
 use crate::protocol::event_time::holder;
 use crate::protocol::failpoint;
+use crate::protocol::version::TOPIC_SCHEME;
 use crate::source::LogSource;
 use crate::table::TableName;
 use crate::table::serving::Trouble;
@@ -138,7 +139,7 @@ fn supervise(
         watched: watched.clone(),
         memory: memory.clone(),
         sources: prepared.sources.clone(),
-        group: prepared.targets.first().map(group).unwrap_or_default(),
+        group: prepared.targets.first().map(|first| consumer_group(&first.to_string())).unwrap_or_default(),
     });
     let Launched { workers, coordinator, reports } = launch(prepared, version, options, control, watched.clone(), observer)?;
     let monitor = Monitor {
@@ -242,12 +243,9 @@ fn held_by(prepared: &Prepared, manifest: &Manifest) -> Result<Option<String>> {
     Ok(place.and_then(|(source, partition)| Some(format!("{}/{partition}", manifest.sources.get(*source)?.topic))))
 }
 
-/// The consumer group that tools for lag look at.
-fn group(first: &Target) -> String {
-    match first {
-        Target::Table(name) => format!("kappa-{name}"),
-        Target::Topic(topic) => format!("kappa-{}", topic.name()),
-    }
+/// The consumer group that tools for lag look at, of a version by its first output.
+pub fn consumer_group(output: &str) -> String {
+    format!("kappa-{}", output.strip_prefix(TOPIC_SCHEME).unwrap_or(output))
 }
 
 /// The process's high-water mark, from the operating system; 0 where it does not tell.

@@ -19,6 +19,7 @@ from the whole log, exactly once. Rows never enter Python.
 
 from kappa import exceptions
 from kappa._kappa import __version__
+from kappa.collection import GcReport, gc
 from kappa.comparison import Diff, diff
 from kappa.cutover import Promotion, Serving, promote, rollback, serving
 from kappa.datatypes import (
@@ -57,6 +58,7 @@ __all__ = [
     "Expr",
     "Finding",
     "Float64",
+    "GcReport",
     "GroupedStream",
     "Int32",
     "Int64",
@@ -83,6 +85,7 @@ __all__ = [
     "col",
     "diff",
     "exceptions",
+    "gc",
     "len",
     "lit",
     "promote",

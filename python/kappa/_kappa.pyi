@@ -22,11 +22,13 @@ __all__ = [
     "explain",
     "extents",
     "fingerprint",
+    "gc",
     "promote",
     "read",
     "rollback",
     "schema_of",
     "serving",
+    "spare",
     "start",
     "tables",
     "topics",
@@ -73,6 +75,12 @@ def rollback(settings: Settings, name: str) -> str:
 
 def serving(settings: Settings, name: str | None) -> str:
     """The names, or one of them, as a JSON list."""
+
+def gc(settings: Settings, options: str) -> str:
+    """Collects what nothing needs, or says what would be; `options` and what was found are JSON."""
+
+def spare(settings: Settings, table: str) -> str:
+    """Takes the condemnation of a table's version back; what was found, as JSON."""
 
 def tables(settings: Settings) -> list[str]:
     """The tables of the settings' catalog, as `namespace.table`."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from kappa import __version__, doctor, job_command
+from kappa.collection_command import add_collection_commands
 from kappa.document import Outcome, Parser, add_global_arguments, perform
 from kappa.loading import load_job
 from kappa.log_command import add_log_commands
@@ -49,7 +50,7 @@ def _parser() -> tuple[Parser, set[str]]:
         command.add_argument("job", metavar="JOB.py[:NAME]")
         add_global_arguments(command)
         command.set_defaults(run=function)
-    names |= add_table_commands(commands) | add_serving_commands(commands)
+    names |= add_table_commands(commands) | add_serving_commands(commands) | add_collection_commands(commands)
     health = commands.add_parser("doctor", help="check this machine and the settings", allow_abbrev=False)
     add_global_arguments(health)
     health.set_defaults(run=doctor.run)

@@ -421,6 +421,40 @@ pub(super) fn create_topic(
     }
 }
 
+/// Asks the cluster to forget a consumer group (`DeleteGroups`).
+pub(super) fn delete_group(client: &NativeClient, group: &str, timeout: Duration) -> Result<(), Failure> {
+    let queue = Queue::new(client).ok_or_else(timed_out)?;
+    let name = CString::new(group).map_err(|_| timed_out())?;
+    let options = AdminOptions::new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DELETEGROUPS, timeout);
+    // SAFETY: the name is copied, the request is freed after its use.
+    unsafe {
+        let wanted = sys::rd_kafka_DeleteGroup_new(name.as_ptr());
+        let mut groups = [wanted];
+        sys::rd_kafka_DeleteGroups(client.ptr(), groups.as_mut_ptr(), 1, options.0, queue.0.as_ptr());
+        sys::rd_kafka_DeleteGroup_destroy(wanted);
+    }
+    let event = queue.wait(timeout).ok_or_else(timed_out)?;
+    if let Some(failure) = event.failure() {
+        return Err(failure);
+    }
+    // SAFETY: what a result leads to lives as long as the event.
+    unsafe {
+        let result = sys::rd_kafka_event_DeleteGroups_result(event.0.as_ptr());
+        let mut count = 0;
+        let groups =
+            if result.is_null() { ptr::null_mut() } else { sys::rd_kafka_DeleteGroups_result_groups(result, &raw mut count) };
+        if groups.is_null() || count != 1 {
+            return Err(timed_out());
+        }
+        let error = sys::rd_kafka_group_result_error(*groups);
+        if error.is_null() {
+            return Ok(());
+        }
+        let code = sys::rd_kafka_error_code(error);
+        Failure::of(code).map_or(Ok(()), |_| Err(Failure::new(code, sys::rd_kafka_error_string(error))))
+    }
+}
+
 /// Says for every element of a list which leader wrote the record before its offset.
 pub(super) fn set_leader_epoch(list: &mut TopicPartitionList, epoch: i32) {
     // SAFETY: the list holds `cnt` elements.

@@ -99,6 +99,20 @@ impl TopicClient {
         }
     }
 
+    /// Has the cluster forget the group, if it knows it and nobody is in it.
+    ///
+    /// # Errors
+    /// `Unavailable` if the cluster does not answer; `Config` if it does not allow that.
+    pub fn forget_group(&self) -> Result<()> {
+        let doing = format!("delete the consumer group {}", self.group);
+        self.client.request(&doing, |client| match ffi::delete_group(client.native(), &self.group, TIMEOUT) {
+            Err(failure) if failure.code == RDKafkaErrorCode::GroupIdNotFound => Ok(()),
+            // Somebody reads under this name: it is theirs.
+            Err(failure) if failure.code == RDKafkaErrorCode::NonEmptyGroup => Ok(()),
+            outcome => outcome,
+        })
+    }
+
     /// The identity of the topic, and its partitions.
     pub fn describe(&self) -> Result<(String, Vec<i32>)> {
         let doing = format!("describe topic {}", self.topic);

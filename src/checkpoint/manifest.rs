@@ -51,6 +51,9 @@ pub struct Manifest {
     pub job: String,
     /// One execution of one plan.
     pub version: String,
+    /// The catalog of its tables, without a password. Whoever collects in another one leaves the version alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<String>,
     /// Checkpoint numbers are compared only within one timeline.
     pub timeline: String,
     /// The number of this checkpoint, from 0: the manifest that creates the version.

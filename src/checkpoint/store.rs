@@ -8,7 +8,7 @@
 //! CHECKPOINTS/VERSION/outbox/3/UUID.records      records for topics, staged by owner 3
 //! ```
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -118,6 +118,24 @@ impl VersionDir {
         match lock.try_take()? {
             Err(holder) if !take_over => Err(self.locked(&holder)),
             _ => Ok(lock),
+        }
+    }
+
+    /// What the process that holds the lock has written about itself, if one does. Nothing is changed by the look.
+    pub fn runner(&self) -> Result<Option<String>> {
+        let path = self.root.join("lock");
+        let mut file = match File::open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|e| Error::io("open", &path, e))?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(Error::io("look at the lock", &path, e)),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder).map_err(|e| Error::io("read", &path, e))?;
+                Ok(Some(holder.trim().to_owned()))
+            }
         }
     }
 

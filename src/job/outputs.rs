@@ -43,11 +43,20 @@ impl Prepared {
             return Err(Error::refused("is_a_name", format!("{name} is a name that shows the tables of versions"))
                 .hint(format!("write to a table of its own, then: kappa promote {name} TABLE")));
         }
+        table.as_ref().map(Table::check_not_condemned).transpose()?;
         Ok(match table.as_ref().map(|table| table.property(VERSION_PROPERTY)) {
             None => OutputFact::Absent,
             Some(None) => OutputFact::Foreign,
             Some(Some(version)) => OutputFact::Version(version.to_owned()),
         })
+    }
+
+    /// Refuses to go on with what is about to be deleted.
+    pub(super) fn check_not_condemned(&self) -> Result<()> {
+        let tables = self.targets.iter().filter_map(Target::table);
+        tables
+            .map(|name| self.catalog.load(name))
+            .try_for_each(|table| table?.as_ref().map_or(Ok(()), Table::check_not_condemned))
     }
 
     /// Whether the outputs have what the newest manifest lists, and so all before it.

@@ -193,6 +193,7 @@ impl Prepared {
             format: FORMAT,
             job: self.plan.job.clone(),
             version,
+            catalog: Some(self.catalog.identity().to_owned()),
             timeline: new_uuid().to_string(),
             checkpoint: Epoch(0),
             owner: 1,
@@ -250,6 +251,8 @@ impl Prepared {
     /// Takes a version over from a process that is gone: claims it, delivers what was durable, and clears what was not.
     fn resume(&self, dir: VersionDir, options: &RunOptions) -> Result<OwnedVersion> {
         let lock = Arc::new(dir.lock(options.take_over)?);
+        // Who condemns it has the lock meanwhile.
+        self.check_not_condemned()?;
         let newest = dir.newest()?.ok_or_else(|| Error::internal("a version without manifests"))?;
         let mut sources = newest.manifest.sources.clone();
         for (stored, source) in sources.iter_mut().zip(&self.sources) {
@@ -282,6 +285,7 @@ impl Prepared {
     fn claim(&self, dir: &VersionDir, newest: &Sealed, sources: Vec<SourceState>, options: &RunOptions) -> Result<Sealed> {
         let mut claim = newest.manifest.clone();
         claim.sources = sources;
+        claim.catalog = Some(self.catalog.identity().to_owned());
         claim.checkpoint = newest.manifest.checkpoint.next();
         claim.owner += 1;
         claim.holder = Some(Holder::this(now_ms()));

@@ -1,5 +1,8 @@
 //! What is done to versions and to the names that show them, one verb a file.
 
+pub mod compare;
+pub mod gc;
+pub mod leases;
 pub mod promote;
 pub mod proofs;
 pub mod rollback;

@@ -188,6 +188,7 @@ fn grant(name: &TableName, now: Option<&Subject>, next: &Subject, proofs: &[Proo
         return Err(Error::refused("not_a_version", format!("table {table} is not of a job of kappa's"))
             .hint("a name shows tables that kappa's jobs write"));
     }
+    next.table.check_not_condemned()?;
     if now.is_some_and(|now| now.table.uuid() == next.table.uuid()) {
         return Ok(Granted::default());
     }

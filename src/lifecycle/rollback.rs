@@ -24,6 +24,7 @@ pub fn rollback(catalog: &Catalog, name: &TableName) -> Result<Promotion> {
             Error::refused("version_gone", format!("table {}, which {name} has shown before, is gone", before.table))
                 .hint("it was dropped or replaced: promote a table that is there")
         })?;
+        to.check_not_condemned()?;
         let from = there(&now.table, now.uuid)?;
         Ok(vec![prepared(name, base, to, from, Granted::default(), (Action::Rollback, id))?])
     };

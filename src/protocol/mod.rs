@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod door;
 pub mod event_time;
 pub mod failpoint;
+pub mod gc;
 pub mod position;
 pub mod progress;
 pub mod version;

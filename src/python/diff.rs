@@ -7,8 +7,8 @@ use super::rows::Rows;
 use super::settings::Settings;
 use crate::config;
 use crate::error::Error;
-use crate::lifecycle::proofs;
-use crate::query::diff::{self as comparing, Options, report};
+use crate::lifecycle::compare;
+use crate::query::diff::{Options, report};
 use crate::table::{Catalog, TableName};
 
 /// What a comparison found.
@@ -62,9 +62,7 @@ pub fn diff(py: Python<'_>, settings: &Settings, a: &str, b: &str, options: &str
         let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
         let checkpoints = config::Settings::directory("checkpoints", &settings.checkpoints)?;
         let name = |text: &str| TableName::parse(text, &settings.catalog_namespace);
-        let mut found = comparing::diff(&catalog, &checkpoints, [&name(a)?, &name(b)?], &options, &go_on)?;
-        proofs::note(&checkpoints, &mut found.report);
-        Ok(found)
+        compare::diff(&catalog, &checkpoints, [&name(a)?, &name(b)?], &options, &go_on)
     });
     match interrupted.into_inner().ok().flatten() {
         Some(signal) => Err(signal),

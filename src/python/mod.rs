@@ -27,7 +27,7 @@ mod _kappa {
     #[pymodule_export]
     use super::run::{Run, after_fork, start};
     #[pymodule_export]
-    use super::serving::{promote, rollback, serving};
+    use super::serving::{gc, promote, rollback, serving, spare};
     #[pymodule_export]
     use super::settings::Settings;
 

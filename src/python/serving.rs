@@ -1,4 +1,4 @@
-//! Names that show versions.
+//! Names that show versions, and what becomes of versions that none shows.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,10 @@ use pyo3::prelude::*;
 
 use super::call::{detached, from_json, to_json};
 use super::settings::Settings;
+use crate::broker::ClientOptions;
 use crate::config;
 use crate::error::Result;
+use crate::lifecycle::gc::{Collector, Options};
 use crate::lifecycle::{promote as promoting, rollback as rolling_back, serving as names};
 use crate::protocol::cutover::Request;
 use crate::table::{Catalog, TableName};
@@ -38,6 +40,30 @@ pub fn rollback(py: Python<'_>, settings: &Settings, name: &str) -> PyResult<Str
     detached(py, || {
         let name = TableName::parse(name, &settings.catalog_namespace)?;
         to_json(&rolling_back::rollback(&opened(&settings)?.0, &name)?)
+    })
+}
+
+/// Collects what nothing needs, or says what would be; `options` and what was found are JSON.
+#[pyfunction]
+pub fn gc(py: Python<'_>, settings: &Settings, options: &str) -> PyResult<String> {
+    let settings = settings.0.clone();
+    detached(py, || {
+        let options: Options = from_json("the options", options)?;
+        let (catalog, checkpoints) = opened(&settings)?;
+        let reads_kafka = settings.log_url.starts_with(config::Settings::KAFKA_SCHEME);
+        let cluster = reads_kafka.then(|| ClientOptions::new(&settings.log_url, &settings.kafka)).transpose()?;
+        to_json(&Collector::new(&catalog, &checkpoints, cluster.as_ref()).collect(options)?)
+    })
+}
+
+/// Takes the condemnation of a table's version back; what was found, as JSON.
+#[pyfunction]
+pub fn spare(py: Python<'_>, settings: &Settings, table: &str) -> PyResult<String> {
+    let settings = settings.0.clone();
+    detached(py, || {
+        let table = TableName::parse(table, &settings.catalog_namespace)?;
+        let (catalog, checkpoints) = opened(&settings)?;
+        to_json(&Collector::new(&catalog, &checkpoints, None).spare(&table)?)
     })
 }
 

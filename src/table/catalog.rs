@@ -19,7 +19,8 @@ use super::rest;
 use super::serving::Turns;
 pub use super::settings::Settings;
 use super::store::{Found, OwnerRow, Store, Swap, Swapped};
-use super::{PRIMARY_KEY_PROPERTY, iceberg_error, schema};
+use super::{CATALOG_PROPERTY, PRIMARY_KEY_PROPERTY, iceberg_error, schema};
+use crate::config::shown_url;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::schema::Schema;
@@ -48,6 +49,7 @@ pub struct Catalog {
     pub(super) manifests: ManifestReader,
     pub(super) door: Door,
     name: String,
+    identity: Arc<str>,
     warehouse: String,
     /// Each table as it was last seen: unchanged files are not parsed again.
     seen: Arc<Mutex<HashMap<TableName, Table>>>,
@@ -99,6 +101,7 @@ impl Catalog {
             settings: Settings::default(),
             door: Door::default(),
             name: name.to_owned(),
+            identity: format!("{} {name}", shown_url(url)).into(),
             warehouse,
             seen: Arc::default(),
             turn: Arc::default(),
@@ -122,6 +125,16 @@ impl Catalog {
     /// The catalog's name in the database.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What tells it from other catalogs, without a password: tables and versions say of which one they are.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// The URL under which new tables go.
+    pub fn warehouse(&self) -> &str {
+        &self.warehouse
     }
 
     /// Reads the manifests of this catalog's tables.
@@ -298,7 +311,7 @@ impl Catalog {
     /// Writes the first metadata file of a table that no catalog names yet.
     fn stage(&self, create: &CreateTable) -> Result<Table> {
         let (uuid, location) = self.new_place(&create.name);
-        let metadata = new_metadata(create, location.clone(), uuid)?;
+        let metadata = self.new_metadata(create, location.clone(), uuid)?;
         let metadata_location = MetadataLocation::new_with_metadata(&location, &metadata).to_string();
         let directory = files::path_of(&location)?;
         let table = Table::new(create.name.clone(), metadata, metadata_location, Refs::default());
@@ -316,7 +329,7 @@ impl Catalog {
     pub(super) fn stage_name(&self, name: &TableName, version: &Table) -> Result<Table> {
         let (uuid, location) = self.new_place(name);
         let schema = version.metadata().current_schema().as_ref().clone();
-        let properties = with_defaults(HashMap::from([Turns::none()?]));
+        let properties = self.with_defaults(HashMap::from([Turns::none()?]));
         let metadata = first_metadata(name, location.clone(), schema, properties, uuid)?;
         let metadata_location = MetadataLocation::new_with_metadata(&location, &metadata).to_string();
         match &*self.store {
@@ -326,6 +339,25 @@ impl Catalog {
                 made.map(|made| Table::loaded(name, made)).ok_or_else(|| exists(name))
             }
         }
+    }
+
+    fn new_metadata(&self, create: &CreateTable, location: String, uuid: Uuid) -> Result<TableMetadata> {
+        let schema = schema::to_iceberg(&create.schema, &create.primary_key)?;
+        let key = serde_json::to_string(&create.primary_key).map_err(|error| Error::internal(error.to_string()))?;
+        let mut properties: HashMap<String, String> = create.properties.clone().into_iter().collect();
+        if !create.primary_key.is_empty() {
+            properties.insert(PRIMARY_KEY_PROPERTY.to_owned(), key);
+        }
+        first_metadata(&create.name, location, schema, self.with_defaults(properties), uuid)
+    }
+
+    fn with_defaults(&self, mut properties: HashMap<String, String>) -> HashMap<String, String> {
+        properties.entry("write.parquet.compression-codec".to_owned()).or_insert_with(|| "zstd".to_owned());
+        for (key, value) in PROPERTIES {
+            properties.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+        }
+        properties.insert(CATALOG_PROPERTY.to_owned(), self.identity.to_string());
+        properties
     }
 
     /// The identity of a new table, and the URL of its directory.
@@ -366,24 +398,6 @@ const _: fn() = || {
     fn shared<T: Send + Sync>() {}
     shared::<Catalog>();
 };
-
-fn new_metadata(create: &CreateTable, location: String, uuid: Uuid) -> Result<TableMetadata> {
-    let schema = schema::to_iceberg(&create.schema, &create.primary_key)?;
-    let key = serde_json::to_string(&create.primary_key).map_err(|error| Error::internal(error.to_string()))?;
-    let mut properties: HashMap<String, String> = create.properties.clone().into_iter().collect();
-    if !create.primary_key.is_empty() {
-        properties.insert(PRIMARY_KEY_PROPERTY.to_owned(), key);
-    }
-    first_metadata(&create.name, location, schema, with_defaults(properties), uuid)
-}
-
-fn with_defaults(mut properties: HashMap<String, String>) -> HashMap<String, String> {
-    properties.entry("write.parquet.compression-codec".to_owned()).or_insert_with(|| "zstd".to_owned());
-    for (key, value) in PROPERTIES {
-        properties.entry(key.to_owned()).or_insert_with(|| value.to_owned());
-    }
-    properties
-}
 
 fn first_metadata(
     name: &TableName,

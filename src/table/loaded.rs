@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
+use super::maintenance::COMPACTION;
 use super::marker::{Facts, Marker, OWNER, PUBLISHER};
 use super::metadata::{self, Pieces, Refs};
 use super::name::TableName;
@@ -59,6 +60,18 @@ impl Table {
     /// The snapshots that branches and tags name, main's included.
     pub(super) fn named_snapshots(&self) -> HashSet<i64> {
         self.refs.snapshots().chain(self.metadata.current_snapshot_id()).collect()
+    }
+
+    /// When rows were committed to it last, milliseconds since 1970 UTC, as far as is kept: merged files are no news.
+    pub fn written_ms(&self) -> Option<i64> {
+        let snapshots = self.metadata.snapshots();
+        let news = snapshots.filter(|snapshot| !snapshot.summary().additional_properties.contains_key(COMPACTION));
+        news.map(|snapshot| snapshot.timestamp_ms()).max()
+    }
+
+    /// Its branches and tags, main and those apart whose snapshots are older than they say.
+    pub fn tags(&self, now_ms: i64) -> Vec<String> {
+        self.refs.standing(now_ms, |id| self.metadata.snapshot_by_id(id).map(|snapshot| snapshot.timestamp_ms()))
     }
 
     /// Its name.

@@ -45,12 +45,14 @@ impl Refs {
 
     /// Without those tags of a prefix whose snapshots are older than they say. `made`: when a snapshot was made.
     pub(super) fn without_old(&self, prefix: &str, now: i64, made: impl Fn(i64) -> Option<i64>) -> Self {
-        let is_old = |(name, reference): &(&String, &Value)| {
-            let made = reference.get("snapshot-id").and_then(Value::as_i64).and_then(&made);
-            let age = reference.get("max-ref-age-ms").and_then(Value::as_i64);
-            name.starts_with(prefix) && made.zip(age).is_some_and(|(made, age)| now.saturating_sub(made) > age)
-        };
-        Self(self.0.iter().filter(|it| !is_old(it)).map(|(name, it)| (name.clone(), it.clone())).collect())
+        let stays = |(name, reference): &(&String, &Value)| !name.starts_with(prefix) || !is_old(reference, now, &made);
+        Self(self.0.iter().filter(stays).map(|(name, it)| (name.clone(), it.clone())).collect())
+    }
+
+    /// The names of those whose snapshots are not older than they say, main apart.
+    pub(super) fn standing(&self, now: i64, made: impl Fn(i64) -> Option<i64>) -> Vec<String> {
+        let stands = |(name, reference): &(&String, &Value)| *name != MAIN_BRANCH && !is_old(reference, now, &made);
+        self.0.iter().filter(stands).map(|(name, _)| name.clone()).collect()
     }
 
     /// Main at a snapshot; what it says of its retention stays.
@@ -71,6 +73,13 @@ impl Refs {
         refs.extend(current.map(|current| (MAIN_BRANCH.to_owned(), self.main_json(current))));
         Value::Object(refs)
     }
+}
+
+/// Whether the snapshot of a branch or tag is older than that says.
+fn is_old(reference: &Value, now: i64, made: impl Fn(i64) -> Option<i64>) -> bool {
+    let made = reference.get("snapshot-id").and_then(Value::as_i64).and_then(made);
+    let age = reference.get("max-ref-age-ms").and_then(Value::as_i64);
+    made.zip(age).is_some_and(|(made, age)| now.saturating_sub(made) > age)
 }
 
 /// What was packed for the file before.

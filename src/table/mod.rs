@@ -9,14 +9,16 @@
 //! [`datafile`] Parquet and its metrics; [`deletes`] of rows by their positions; [`catalog`] over a [`store`], which is [`sql`] or
 //! [`rest`]; [`claim`]; [`commit`] with [`marker`] (a pure decision),
 //! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
-//! [`serving`] the names that show versions; [`maintenance`] keeps a table small, and [`pin`] a snapshot from that; [`live`] what a snapshot holds, and [`scan`] its rows.
+//! [`serving`] the names that show versions; [`condemn`], [`uses`] and [`directory`] what is done before files of a version go; [`maintenance`] keeps a table small, and [`pin`] a snapshot from that; [`live`] what a snapshot holds, and [`scan`] its rows.
 
 mod amend;
 pub mod catalog;
 mod claim;
 pub mod commit;
+pub mod condemn;
 pub mod datafile;
 mod deletes;
+pub mod directory;
 pub mod expiry;
 pub mod files;
 #[cfg(test)]
@@ -43,6 +45,7 @@ mod sql;
 mod store;
 mod tiers;
 mod upsert;
+pub mod uses;
 
 pub use expiry::Forgotten;
 
@@ -61,6 +64,9 @@ use crate::error::Error;
 
 /// The table property that holds the primary key, as a JSON list of column names.
 pub const PRIMARY_KEY_PROPERTY: &str = "kappa.primary-key";
+
+/// The table property that names the catalog in which a table was made: whoever finds its files elsewhere leaves them alone.
+pub const CATALOG_PROPERTY: &str = "kappa.catalog";
 
 /// An error of the iceberg crate, with what was being done.
 pub(crate) fn iceberg_error(action: &str, error: iceberg::Error) -> Error {

@@ -54,6 +54,7 @@ fn manifest() -> Manifest {
         format: 1,
         job: "golden".into(),
         version: "0196a000-0000-7000-8000-000000000001".into(),
+        catalog: None,
         timeline: "0196a000-0000-4000-8000-000000000002".into(),
         checkpoint: Epoch(12),
         owner: 3,

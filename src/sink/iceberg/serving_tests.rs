@@ -7,8 +7,10 @@ use crate::error::ErrorKind;
 use crate::plan::schema::{DataType, Field, Schema};
 use crate::table::catalog::Settings;
 use crate::table::commit::marker_summary;
+use crate::table::condemn::Condemned;
 use crate::table::expiry::Retention;
 use crate::table::serving::{Action, Move, Trouble, Turn, Turned};
+use crate::table::uses::{Directories, Uses};
 use crate::table::{CommitOutcome, CreateTable, Fence, Pin, Table};
 use crate::time;
 
@@ -29,6 +31,8 @@ suite!(
     what_another_tool_does_to_a_name_is_undone,
     a_name_that_is_gone_does_not_stop_its_version,
     columns_that_mean_something_else_are_refused,
+    a_promote_and_a_condemnation_exclude_each_other,
+    what_a_name_has_shown_is_needed_until_it_may_be_forgotten,
 );
 
 fn settings() -> Settings {
@@ -297,4 +301,49 @@ fn files_that_a_name_needs_stay_as_long_as_it_does() {
     let removed = care.sweep_of(&world, &a.table, began, &fence);
     assert!(removed > 0 && files_of(&a.table).len() < before, "{removed} removed");
     assert_eq!(world.read("a"), [row("x", 7)]);
+}
+
+fn a_promote_and_a_condemnation_exclude_each_other(kind: Kind) {
+    let Some(world) = World::on(kind, settings()) else { return };
+    let (mut a, mut b) = (Version::new(&world, "a"), Version::new(&world, "b"));
+    a.commit(&[row("x", 1)]);
+    b.commit(&[row("x", 10)]);
+    turn(&world, "n", &a);
+    let condemned = Condemned { since_ms: 5, by: "test".into() };
+    let decided = to(&world, "n", &b);
+    assert!(world.catalog.condemn(&[b.now()], Some(&condemned)).unwrap());
+    assert!(matches!(world.catalog.turn_names(&[decided]).unwrap(), Turned::Lost(_)));
+    assert_eq!(b.now().condemned().unwrap(), Some(condemned.clone()));
+    assert_eq!(b.now().check_not_condemned().unwrap_err().code(), "condemned");
+    assert!(world.catalog.condemn(&[b.now()], None).unwrap());
+    b.now().check_not_condemned().unwrap();
+    let before = b.now();
+    b.commit(&[row("y", 11)]);
+    assert!(!world.catalog.condemn(&[before], Some(&condemned)).unwrap(), "it has moved since");
+    turn(&world, "n", &b);
+    assert_eq!(world.read("n"), [row("x", 10), row("y", 11)]);
+}
+
+fn what_a_name_has_shown_is_needed_until_it_may_be_forgotten(kind: Kind) {
+    let Some(world) = World::on(kind, settings()) else { return };
+    let (mut a, mut b) = (Version::new(&world, "a"), Version::new(&world, "b"));
+    a.commit(&[row("x", 1)]);
+    b.commit(&[row("x", 10)]);
+    turn(&world, "n", &a);
+    turn(&world, "n", &b);
+    let directory = |version: &Version<'_>| Directories::from([world.catalog.own_directory(version.table.location()).unwrap()]);
+    let name = || world.catalog.require(&world.name("n")).unwrap();
+    let needs = |version| !Uses::default().of(&world.catalog, &name()).unwrap().is_disjoint(&directory(version));
+    assert!(needs(&a) && needs(&b));
+    assert!(world.catalog.forget_shown(&name(), &directory(&a)).unwrap());
+    assert_eq!(name().metadata().snapshots().count(), 2, "it may be asked for yet");
+    world.catalog.pass(Duration::from_secs(8 * 24 * 3600));
+    assert!(!needs(&a) && needs(&b));
+    assert!(world.catalog.forget_shown(&name(), &directory(&b)).unwrap());
+    assert_eq!(name().metadata().snapshots().count(), 2, "nothing of what is shown is forgotten, nor what lies elsewhere");
+    assert!(world.catalog.forget_shown(&name(), &directory(&a)).unwrap());
+    assert_eq!(name().metadata().snapshots().count(), 1);
+    assert_eq!(world.read("n"), [row("x", 10)]);
+    b.commit(&[row("x", 11)]);
+    assert_eq!(world.read("n"), [row("x", 11)]);
 }

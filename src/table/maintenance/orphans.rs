@@ -35,27 +35,51 @@ impl Catalog {
         fence: &Fence,
         stop: &AtomicBool,
     ) -> Result<usize> {
-        let load =
-            || -> Result<Option<Table>> { Ok(self.load(name)?.filter(|table| table.uuid() == uuid && table.may_be_cleaned())) };
         // The first look takes long; the second, while no commit of this process is being made, does not.
-        let Some(table) = load()? else { return Ok(0) };
-        reach.update(self, &table, stop)?;
+        if self.orphans(name, uuid, reach, began, stop)?.is_none() {
+            return Ok(0);
+        }
         let _turn = self.turn();
-        // What is named is found out after what is there: a file that comes in between is not among those.
-        let (data, metadata) = (files_below(&table, "data")?, files_below(&table, "metadata")?);
-        let Some(table) = load()? else { return Ok(0) };
-        reach.update(self, &table, stop)?;
-        let named = named(&table, reach);
-        let before = |grace| move |path: &PathBuf| id_of(path).is_some_and(|id| is_older(id, began, grace));
-        let data = data.into_iter().filter(before(Duration::ZERO));
-        let metadata = metadata.into_iter().filter(before(self.settings.orphan_grace));
-        let orphans: Vec<PathBuf> = data.chain(metadata).filter(|path| !named.contains(path.as_path())).collect();
+        let Some((table, orphans)) = self.orphans(name, uuid, reach, began, stop)? else { return Ok(0) };
         self.check_owner(&table, &fence.row()?)?;
         orphans.iter().try_for_each(|path| match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
             _ => Ok(()),
         })?;
         Ok(orphans.len())
+    }
+
+    /// What [`Self::remove_orphans`] would remove.
+    ///
+    /// # Errors
+    /// Those of reading what the table names.
+    pub fn orphans_of(&self, name: &TableName, uuid: Uuid, began: Uuid) -> Result<Vec<PathBuf>> {
+        let found = self.orphans(name, uuid, &mut Reach::default(), began, &AtomicBool::new(false))?;
+        Ok(found.map_or_else(Vec::new, |(_, orphans)| orphans))
+    }
+
+    /// The table, and what is there of it that nothing names.
+    fn orphans(
+        &self,
+        name: &TableName,
+        uuid: Uuid,
+        reach: &mut Reach,
+        began: Uuid,
+        stop: &AtomicBool,
+    ) -> Result<Option<(Table, Vec<PathBuf>)>> {
+        let load =
+            || -> Result<Option<Table>> { Ok(self.load(name)?.filter(|table| table.uuid() == uuid && table.may_be_cleaned())) };
+        let Some(table) = load()? else { return Ok(None) };
+        // What is named is found out after what is there: a file that comes in between is not among those.
+        let (data, metadata) = (files_below(&table, "data")?, files_below(&table, "metadata")?);
+        let Some(table) = load()? else { return Ok(None) };
+        reach.update(self, &table, stop)?;
+        let named = named(&table, reach);
+        let before = |grace| move |path: &PathBuf| id_of(path).is_some_and(|id| is_older(id, began, grace));
+        let data = data.into_iter().filter(before(Duration::ZERO));
+        let metadata = metadata.into_iter().filter(before(self.settings.orphan_grace));
+        let orphans = data.chain(metadata).filter(|path| !named.contains(path.as_path())).collect();
+        Ok(Some((table, orphans)))
     }
 }
 

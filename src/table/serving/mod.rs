@@ -55,6 +55,11 @@ impl Table {
         names(self, SERVES).into_keys().collect()
     }
 
+    /// The names that show it or have done so, as far as it knows.
+    pub fn served(&self) -> Vec<TableName> {
+        names(self, SERVED).into_keys().collect()
+    }
+
     /// The snapshot that a name showed before the last `turns` turns; none if it is not there any more.
     pub fn shown_before(&self, turns: usize) -> Option<i64> {
         // By their order, not by their parents: of those between, some have expired.

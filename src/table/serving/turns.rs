@@ -29,7 +29,7 @@ pub enum Action {
 pub struct Turn {
     /// Its own identifier; names that turn together have one.
     pub id: String,
-    /// When, milliseconds since 1970 UTC. For people; nothing depends on it.
+    /// When, milliseconds since 1970 UTC. For people, and for what is collected a while after.
     pub at_ms: i64,
     /// Forth or back.
     pub action: Action,
@@ -98,6 +98,18 @@ impl Turns {
     /// All of them, the last at the end.
     pub fn all(&self) -> &[Turn] {
         &self.turns
+    }
+
+    /// Until when a table was shown, milliseconds since 1970 UTC; none if it is shown now, or was not as far as is kept.
+    pub fn shown_until(&self, uuid: Uuid) -> Option<i64> {
+        let ended = |pair: &[Turn]| pair.first().is_some_and(|turn| turn.uuid == uuid);
+        let last = self.turns.windows(2).rfind(|pair| ended(pair))?;
+        last.last().map(|next| next.at_ms)
+    }
+
+    /// Until when the turns go back that are kept: what was shown before is not known. None: they are all there.
+    pub fn kept_from(&self) -> Option<i64> {
+        self.turns.first().filter(|_| self.turns.len() >= MOST).map(|turn| turn.at_ms)
     }
 
     /// What is shown now.
@@ -169,6 +181,17 @@ mod tests {
     fn as_many_turns_are_kept_as_there_is_room_for() {
         let turns = (0..250).fold(Turns::default(), |turns, table| turns.with(turn(P, table)));
         assert_eq!((turns.all().len(), turns.before().unwrap().uuid.as_u128()), (MOST, 248));
+    }
+
+    #[test]
+    fn a_table_was_shown_until_the_next_turn() {
+        let at = |at_ms, table| Turn { at_ms, ..turn(P, table) };
+        let turns = [at(1, 1), at(2, 2), at(3, 1), at(4, 2)].into_iter().fold(Turns::default(), |turns, turn| turns.with(turn));
+        let until = |table| turns.shown_until(Uuid::from_u128(table));
+        assert_eq!((until(1), until(2), until(3)), (Some(4), Some(3), None));
+        assert_eq!(turns.kept_from(), None);
+        let many = (0..100).fold(Turns::default(), |turns, number| turns.with(at(number, 1)));
+        assert_eq!(many.kept_from(), Some(0));
     }
 
     #[test]
