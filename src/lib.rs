@@ -13,6 +13,8 @@
 #[cfg(feature = "python")]
 mod python;
 
+pub mod lifecycle;
+
 pub mod job;
 pub mod query;
 

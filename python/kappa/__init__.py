@@ -37,6 +37,8 @@ from kappa.expr import Expr, IntoExpr
 from kappa.functions import coalesce, col, len, lit, when
 from kappa.job import Finding, Job
 from kappa.log import Log, Record
+from kappa.overview import Status, status
+from kappa.planning import Plan
 from kappa.queries import sql
 from kappa.report import RunReport
 from kappa.rows import Rows
@@ -65,12 +67,14 @@ __all__ = [
     "List",
     "Log",
     "Mode",
+    "Plan",
     "Position",
     "Record",
     "Rows",
     "Run",
     "RunReport",
     "RunStatus",
+    "Status",
     "Stream",
     "String",
     "Struct",
@@ -84,5 +88,6 @@ __all__ = [
     "lit",
     "read",
     "sql",
+    "status",
     "when",
 ]

@@ -22,9 +22,11 @@ __all__ = [
     "explain",
     "extents",
     "fingerprint",
+    "plan",
     "read",
     "schema_of",
     "start",
+    "status",
     "tables",
     "topics",
 ]
@@ -67,6 +69,12 @@ def tables(settings: Settings) -> list[str]:
 
 def diff(settings: Settings, a: str, b: str, options: str) -> Diff:
     """Compares two tables; `options` are JSON."""
+
+def plan(settings: Settings, job: str, options: str) -> str:
+    """What a reprocess of a job would do, as JSON; `options` are JSON."""
+
+def status(settings: Settings, name: str | None) -> str:
+    """The versions there are, or that of one table, as JSON."""
 
 @final
 class Diff:
