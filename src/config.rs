@@ -121,6 +121,17 @@ impl Settings {
         })
     }
 
+    /// The same log, and everything else in a directory.
+    pub fn in_directory(&self, directory: &Path) -> Self {
+        let directory = directory.display();
+        Self {
+            catalog_url: SecretUrl(format!("sqlite://{directory}/catalog.db")),
+            warehouse: format!("file://{directory}/warehouse"),
+            checkpoints: format!("file://{directory}/checkpoints"),
+            ..self.clone()
+        }
+    }
+
     /// What the URL of a log in Kafka begins with.
     pub const KAFKA_SCHEME: &'static str = "kafka://";
 

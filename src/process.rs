@@ -1,7 +1,9 @@
 //! This process: how others may know it, and the files that it holds locked.
 
 use std::fs::{File, TryLockError};
-use std::io::{Seek, Write};
+use std::io::{ErrorKind, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// `process 4711 on host db-1`: what somebody needs to find it.
@@ -36,6 +38,29 @@ pub fn is_gone(description: &str, birth: &str) -> bool {
     let number = description.split(' ').nth(1).and_then(|number| number.parse().ok());
     let is_of_this_system = system().is_some_and(|system| birth.starts_with(&format!("{system} ")));
     number.is_some_and(|number| is_of_this_system && birth_of(number).as_deref() != Some(birth))
+}
+
+/// Whether a process of this host has locked a file, by how it described itself; none where that cannot be seen. It is looked up
+/// and not tried: a lock that is tried is in the way of whoever takes it at that moment.
+pub fn has_locked(description: &str, path: &Path) -> Option<bool> {
+    let words: Vec<&str> = description.split(' ').collect();
+    let ["process", number, "on", "host", host] = words[..] else { return None };
+    let is_ours = describe().ends_with(&format!(" on host {host}"));
+    let fds = format!("/proc/{}/fd", number.parse::<u32>().ok().filter(|_| is_ours && system().is_some())?);
+    let fds = match std::fs::read_dir(fds) {
+        Ok(fds) => fds,
+        // There is no such process.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
+        Err(_) => return None,
+    };
+    let file = std::fs::metadata(path).ok()?;
+    let has = |fd: std::fs::DirEntry| {
+        let is_it = std::fs::metadata(fd.path()).is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()));
+        let about =
+            |fd: std::fs::DirEntry| std::fs::read_to_string(format!("/proc/{number}/fdinfo/{}", fd.file_name().display()));
+        is_it && about(fd).is_ok_and(|about| about.lines().any(|line| line.starts_with("lock:")))
+    };
+    Some(fds.flatten().any(has))
 }
 
 type Shared = Mutex<Option<File>>;
@@ -83,6 +108,23 @@ pub fn forget_locks() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_has_locked_a_file_is_seen_without_touching_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("lock");
+        let open = || File::options().write(true).create(true).truncate(false).open(&path).unwrap();
+        let lock = FileLock::take(open()).unwrap();
+        assert_eq!(has_locked(&describe(), &path), Some(true));
+        drop(lock);
+        let _opened = open();
+        assert_eq!(has_locked(&describe(), &path), Some(false));
+        let nobody = describe().replacen(&std::process::id().to_string(), "4194305", 1);
+        assert_eq!(has_locked(&nobody, &path), Some(false));
+        assert_eq!(has_locked("process 1 on host elsewhere", &path), None);
+        assert_eq!(has_locked("", &path), None);
+    }
 
     #[test]
     #[cfg(target_os = "linux")]

@@ -39,6 +39,8 @@ from kappa.expr import Expr, IntoExpr
 from kappa.functions import coalesce, col, len, lit, when
 from kappa.job import Finding, Job
 from kappa.log import Log, Record
+from kappa.overview import Status, status
+from kappa.planning import Plan
 from kappa.queries import sql
 from kappa.report import RunReport
 from kappa.rows import Rows
@@ -68,6 +70,7 @@ __all__ = [
     "List",
     "Log",
     "Mode",
+    "Plan",
     "Position",
     "Promotion",
     "Record",
@@ -76,6 +79,7 @@ __all__ = [
     "RunReport",
     "RunStatus",
     "Serving",
+    "Status",
     "Stream",
     "String",
     "Struct",
@@ -93,5 +97,6 @@ __all__ = [
     "rollback",
     "serving",
     "sql",
+    "status",
     "when",
 ]

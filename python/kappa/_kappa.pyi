@@ -23,6 +23,7 @@ __all__ = [
     "extents",
     "fingerprint",
     "gc",
+    "plan",
     "promote",
     "read",
     "rollback",
@@ -30,6 +31,7 @@ __all__ = [
     "serving",
     "spare",
     "start",
+    "status",
     "tables",
     "topics",
 ]
@@ -87,6 +89,12 @@ def tables(settings: Settings) -> list[str]:
 
 def diff(settings: Settings, a: str, b: str, options: str) -> Diff:
     """Compares two tables; `options` are JSON."""
+
+def plan(settings: Settings, job: str, options: str) -> str:
+    """What a reprocess of a job would do, as JSON; `options` are JSON."""
+
+def status(settings: Settings, name: str | None) -> str:
+    """The versions there are, or that of one table, as JSON."""
 
 @final
 class Diff:

@@ -12,6 +12,7 @@ from kappa.document import Outcome, Parser, add_global_arguments, perform
 from kappa.loading import load_job
 from kappa.log_command import add_log_commands
 from kappa.serving_command import add_serving_commands
+from kappa.status_command import add_status_command
 from kappa.table_command import add_table_commands
 
 
@@ -50,11 +51,23 @@ def _parser() -> tuple[Parser, set[str]]:
         command.add_argument("job", metavar="JOB.py[:NAME]")
         add_global_arguments(command)
         command.set_defaults(run=function)
-    names |= add_table_commands(commands) | add_serving_commands(commands) | add_collection_commands(commands)
+    plan = commands.add_parser(
+        "plan",
+        help="say what a reprocess would read, cost and change",
+        description="Says what a reprocess would read, cost and change, before anything runs. Exit status 1 with a warning, 3 "
+        "if it would not do what is wanted of it.",
+        allow_abbrev=False,
+    )
+    plan.add_argument("job", metavar="JOB.py[:NAME]")
+    job_command.add_plan_arguments(plan)
+    add_global_arguments(plan)
+    plan.set_defaults(run=lambda args: job_command.plan(load_job(args.job), args, {}))
+    names |= add_table_commands(commands) | add_serving_commands(commands)
+    names |= add_collection_commands(commands) | add_status_command(commands)
     health = commands.add_parser("doctor", help="check this machine and the settings", allow_abbrev=False)
     add_global_arguments(health)
     health.set_defaults(run=doctor.run)
-    return parser, {*names, "explain", "check", "doctor"}
+    return parser, {*names, "explain", "check", "plan", "doctor"}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from kappa.callsite import plan_error, with_location
 from kappa.datatypes import DataType, fields_to_json
 from kappa.exceptions import KappaError
 from kappa.expr import Node
+from kappa.planning import Plan, plan
 from kappa.report import RunReport
 from kappa.run import Mode, Run, run_to_end, start
 from kappa.stream import GroupedStream, Stream
@@ -217,6 +218,37 @@ class Job:
         except KappaError as error:
             raise with_location(error) from None
         return [Finding(**finding) for finding in found]
+
+    def plan(
+        self,
+        against: str | None = None,
+        *,
+        from_: Position | None = None,
+        until: Position | None = None,
+        parallelism: int | None = None,
+        memory: str | int = "512MiB",
+        config: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """What a reprocess would read, how long it would take and what it would need, measured on a sample of the log that is
+        run for a few seconds and thrown away; and what changes against the version that the table `against` holds. Nothing is
+        committed. The other arguments are those of `run`.
+
+        >>> import kappa
+        >>> from kappa.testing import temporary
+        >>> def totals(least):
+        ...     job = kappa.Job("totals")
+        ...     stream = job.read("t", schema={"at": kappa.Timestamp("ms"), "x": kappa.Int64}, event_time="at")
+        ...     job.write(stream.filter(kappa.col("x") > least).group_by("x").agg(rows=kappa.len()))
+        ...     return job
+        >>> with temporary():
+        ...     kappa.Log().create("t")
+        ...     _ = kappa.Log().append("t", [{"at": i, "x": i % 3} for i in range(100)])
+        ...     _ = totals(0).run(mode="reprocess", output_table="v1", progress=False)
+        ...     plan = totals(1).plan("v1")
+        >>> plan.changes
+        [{'output': None, 'what': 'filter', 'before': 'x > 0', 'after': 'x > 1'}]
+        """
+        return plan(self, against=against, from_=from_, until=until, parallelism=parallelism, memory=memory, config=config)
 
     def start(
         self,

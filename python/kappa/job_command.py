@@ -65,6 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = parser.add_argument_group("instead of a run")
     show.add_argument("--explain", action="store_true", help="print the plan and exit")
     show.add_argument("--check", action="store_true", help="list what is unsafe to replay; exit status 1 if anything is")
+    show.add_argument("--plan", action="store_true", help="say what a reprocess would read, cost and change, and exit")
+    show.add_argument("--against", metavar="TABLE", help="with --plan: compare with the version that this table holds")
     look = parser.add_argument_group("output")
     look.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto", help="how a run is shown (auto)")
     look.add_argument("--log-format", choices=["text", "json"], default="text", help="lines for people or for machines (text)")
@@ -86,6 +88,10 @@ def main(job: Job, argv: Sequence[str] | argparse.Namespace | None, config: Mapp
             return explain(job)
         if args.check:
             return check(job)
+        if args.plan:
+            return plan(job, args, config)
+        if args.against is not None:
+            raise ConfigError("--against is for --plan", code="usage")
         return execute(job, args, config)
 
     return perform("run", words, action)
@@ -104,6 +110,33 @@ def check(job: Job) -> Outcome:
     text = "\n".join(map(str, findings)) or f"{job.name}: nothing found, safe to replay"
     serious = any(finding.level != "info" for finding in findings)
     return Outcome({"job": job.name, "findings": data}, text, exit=1 if serious else 0)
+
+
+_STATUS = {"fine": 0, "warning": 1, "refused": 3}
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `kappa plan`."""
+    parser.add_argument("--against", metavar="TABLE", help="compare with the version that this table holds")
+    parser.add_argument("--from", dest="from_", metavar="POSITION", help="as for a run")
+    parser.add_argument("--until", metavar="POSITION", help="as for a run")
+    parser.add_argument("--parallelism", type=int, metavar="N", help="worker threads (the number of cores)")
+    parser.add_argument("--memory", default="512MiB", metavar="SIZE", help="budget for state (512MiB)")
+
+
+def plan(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Outcome:
+    """What a reprocess would do; exit status 1 with a warning, 3 if it would not do what is wanted of it."""
+    found = job.plan(
+        args.against,
+        from_=args.from_,
+        until=args.until,
+        parallelism=args.parallelism,
+        memory=args.memory,
+        config={**config, **config_of(args)},
+    )
+    warnings = [finding["message"] for finding in found.findings if finding["level"] != "info"]
+    as_json = getattr(args, "json", False)  # the text has them already
+    return Outcome(found.to_dict(), str(found), exit=_STATUS[found.verdict], warnings=warnings if as_json else [])
 
 
 def execute(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Outcome:

@@ -96,6 +96,11 @@ impl VersionDir {
         &self.root
     }
 
+    /// What is locked while a process runs the version.
+    pub fn lock_path(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
     /// Where the running state of an owner lies.
     pub fn work(&self, owner: u64) -> PathBuf {
         self.root.join("work").join(owner.to_string())
@@ -114,7 +119,7 @@ impl VersionDir {
     }
 
     fn take_lock(&self, take_over: bool) -> Result<VersionLock> {
-        let lock = VersionLock { path: self.root.join("lock"), held: OnceLock::new() };
+        let lock = VersionLock { path: self.lock_path(), held: OnceLock::new() };
         match lock.try_take()? {
             Err(holder) if !take_over => Err(self.locked(&holder)),
             _ => Ok(lock),
@@ -154,7 +159,7 @@ impl VersionDir {
             }
             None => (format!("another process runs this version: {holder}"), STOP),
         };
-        Error::conflict("locked", message).with("lock", self.root.join("lock").display()).hint(hint)
+        Error::conflict("locked", message).with("lock", self.lock_path().display()).hint(hint)
     }
 
     fn manifest_path(&self, checkpoint: Epoch) -> PathBuf {

@@ -3,7 +3,9 @@
 pub mod compare;
 pub mod gc;
 pub mod leases;
+pub mod plan;
 pub mod promote;
 pub mod proofs;
 pub mod rollback;
 pub mod serving;
+pub mod status;

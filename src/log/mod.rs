@@ -44,6 +44,7 @@ pub mod seek;
 
 pub mod look;
 pub mod retention;
+pub mod size;
 
 pub mod lines;
 

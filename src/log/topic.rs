@@ -14,6 +14,7 @@ use super::names;
 use super::reader::LogReader;
 use super::retention::Retention;
 use super::seek;
+use super::size;
 use super::topic_writer::TopicWriter;
 use super::writer::{PartitionWriter, WriterOptions};
 use super::{epochs, segment::ActiveSegment};
@@ -313,5 +314,9 @@ impl Topic {
     /// end if none.
     pub fn offset_at(&self, partition: Partition, timestamp: i64) -> Result<Offset> {
         seek::offset_at(&self.dir(partition)?, timestamp)
+    }
+    /// The bytes on disk of the records between two offsets of a partition, by whole batches.
+    pub fn bytes_between(&self, partition: Partition, from: Offset, until: Offset) -> Result<u64> {
+        size::bytes_between(&self.dir(partition)?, from, until)
     }
 }

@@ -102,7 +102,7 @@ fn describe_read(out: &mut String, depth: usize, read: &Read, lowered: &Lowered)
 }
 
 /// `90s`, `1500ms`, `2h`: the largest unit that divides it.
-fn duration(ms: i64) -> String {
+pub fn duration(ms: i64) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     match units.into_iter().find(|(length, _)| ms != 0 && ms % length == 0) {
         Some((length, unit)) => format!("{}{unit}", ms / length),

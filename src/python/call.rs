@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -32,6 +32,23 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send
     }
     let caught = || catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::internal(text_of(panic.as_ref()))));
     py.detach(caught).map_err(|error| to_python(&error))
+}
+
+/// The same for work that asks now and then whether to go on: a signal ends it, as what its handler raises.
+pub fn interruptible<T: Send>(py: Python<'_>, work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T> + Send) -> PyResult<T> {
+    let raised = Mutex::new(None);
+    let go_on = || match Python::attach(|py| py.check_signals()) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            Err(Error::refused("interrupted", "interrupted"))
+        }
+    };
+    let result = detached(py, || work(&go_on));
+    match raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(signal) => Err(signal),
+        None => result,
+    }
 }
 
 /// Reads JSON that the package's Python half wrote.

@@ -2,11 +2,10 @@
 
 use pyo3::prelude::*;
 
-use super::call::{detached, from_json, to_json};
+use super::call::{detached, from_json, interruptible, to_json};
 use super::rows::Rows;
 use super::settings::Settings;
 use crate::config;
-use crate::error::Error;
 use crate::lifecycle::compare;
 use crate::query::diff::{Options, report};
 use crate::table::{Catalog, TableName};
@@ -47,25 +46,12 @@ impl Diff {
 #[pyfunction]
 pub fn diff(py: Python<'_>, settings: &Settings, a: &str, b: &str, options: &str) -> PyResult<Diff> {
     let settings = settings.0.clone();
-    let interrupted = std::sync::Mutex::new(None);
-    let go_on = || match Python::attach(|py| py.check_signals()) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            if let Ok(mut interrupted) = interrupted.lock() {
-                *interrupted = Some(error);
-            }
-            Err(Error::refused("interrupted", "interrupted"))
-        }
-    };
-    let result = detached(py, || {
+    let result = interruptible(py, |go_on| {
         let options: Options = from_json("the options", options)?;
         let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
         let checkpoints = config::Settings::directory("checkpoints", &settings.checkpoints)?;
         let name = |text: &str| TableName::parse(text, &settings.catalog_namespace);
-        compare::diff(&catalog, &checkpoints, [&name(a)?, &name(b)?], &options, &go_on)
+        compare::diff(&catalog, &checkpoints, [&name(a)?, &name(b)?], &options, go_on)
     });
-    match interrupted.into_inner().ok().flatten() {
-        Some(signal) => Err(signal),
-        None => result.map(Diff),
-    }
+    result.map(Diff)
 }

@@ -4,6 +4,8 @@
 
 mod call;
 mod diff;
+mod lifecycle_plan;
+mod lifecycle_status;
 mod log;
 mod plan;
 mod rows;
@@ -18,6 +20,10 @@ mod _kappa {
 
     #[pymodule_export]
     use super::diff::{Diff, diff};
+    #[pymodule_export]
+    use super::lifecycle_plan::plan;
+    #[pymodule_export]
+    use super::lifecycle_status::status;
     #[pymodule_export]
     use super::log::{Log, LogWriter, RecordBatches, extents, topics};
     #[pymodule_export]

@@ -65,6 +65,10 @@ impl LogSource for EmbeddedSource {
         Ok(None)
     }
 
+    fn bytes_between(&self, partition: Partition, from: Offset, until: Offset) -> Result<Option<u64>> {
+        self.topic.bytes_between(partition, from, until).map(Some)
+    }
+
     fn open(&self, partition: Partition, at: Offset, leader_epoch: Option<i32>) -> Result<Box<dyn PartitionReader>> {
         let now = self.topic.epoch_before(partition, at)?;
         if let (Some(then), Some(now)) = (leader_epoch, now)

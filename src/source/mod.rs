@@ -2,6 +2,7 @@
 
 pub mod embedded;
 pub mod kafka;
+pub mod peek;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,6 +76,11 @@ pub trait LogSource: Send + Sync {
 
     /// Why this topic cannot be read from its beginning and give the same again; none if it can.
     fn not_replayable(&self) -> Result<Option<String>>;
+
+    /// The bytes on disk of the records between two offsets; none where the log does not say.
+    fn bytes_between(&self, _: Partition, _: Offset, _: Offset) -> Result<Option<u64>> {
+        Ok(None)
+    }
 
     /// Opens a partition for reading at an offset. An offset before the start of the log is refused, never moved.
     /// `leader_epoch` is that of the record before, if it is known: a log that was cut since is refused where it can tell.
