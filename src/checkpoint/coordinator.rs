@@ -67,7 +67,8 @@ pub trait Observer: Send {
     fn checkpoint(&self, done: CheckpointDone);
     /// A checkpoint is durable, but the catalog or a topic cannot have it now: it is tried again.
     fn delivery_waits(&self, checkpoint: Epoch, why: &Error);
-    /// Files of a table cannot be merged or removed now: it grows, and is right.
+    /// Files of a table cannot be merged or removed now, or its keys not be indexed: it grows, or commits take longer, and it is
+    /// right.
     fn table_neglected(&self, table: &TableName, why: &Error);
     /// The position is at the end as it was frozen at the start; with `goes_on` the run does.
     fn caught_up(&self, goes_on: bool);
