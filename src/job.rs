@@ -4,6 +4,7 @@ mod align;
 mod allocator;
 pub mod domain;
 pub mod events;
+mod key_file;
 mod key_store;
 pub mod launch;
 pub mod monitor;
@@ -355,6 +356,7 @@ impl Observer for Told {
     fn table_neglected(&self, table: &TableName, why: &Error) {
         let message = match why.kind() {
             ErrorKind::Corruption => format!("a file of table {table} is damaged: {why}"),
+            _ if why.code() == "key_index" => why.to_string(),
             _ => format!("files of table {table} cannot be merged or removed now, which is tried again: {why}"),
         };
         self.events.tell(Event::Notice { level: "warning", message, time_ms: now_ms() });

@@ -79,7 +79,7 @@ pub enum News {
     Confirmed(Confirmed),
     /// It was not, for now: it is tried again. Told at first and then each minute.
     Waits(Epoch, Error),
-    /// A table cannot be kept small, for now.
+    /// A table cannot be kept small, or its keys not be indexed, for now.
     Neglected(TableName, Error),
     /// Something is wrong with a name that shows a table.
     Serving(Trouble),

@@ -68,7 +68,8 @@ pub trait Observer: Send {
     fn checkpoint(&self, done: CheckpointDone);
     /// A checkpoint is durable, but the catalog or a topic cannot have it now: it is tried again.
     fn delivery_waits(&self, checkpoint: Epoch, why: &Error);
-    /// Files of a table cannot be merged or removed now: it grows, and is right.
+    /// Files of a table cannot be merged or removed now, or its keys not be indexed: it grows, or commits take longer, and it is
+    /// right.
     fn table_neglected(&self, table: &TableName, why: &Error);
     /// Something is wrong with a name that shows a table of the version, which goes on.
     fn name_in_trouble(&self, trouble: &Trouble);

@@ -79,11 +79,6 @@ impl DeleteFiles {
     }
 }
 
-/// How many rows are deleted.
-pub(super) fn count(positions: &Positions) -> u64 {
-    positions.values().map(RoaringTreemap::len).sum()
-}
-
 /// The columns of a position delete file.
 pub(crate) fn delete_schema() -> Result<SchemaRef> {
     let fields = [delete_file_path_field(), delete_file_pos_field()];

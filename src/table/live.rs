@@ -8,7 +8,7 @@ use iceberg::spec::{
 };
 use roaring::RoaringTreemap;
 
-use super::deletes::{self, DeleteFiles, Positions};
+use super::deletes::{DeleteFiles, Positions};
 use super::files::path_of;
 use super::iceberg_error;
 use super::manifests::ManifestReader;
@@ -118,9 +118,15 @@ impl Live {
         self.data.iter().map(|entry| entry.file.record_count()).sum()
     }
 
+    /// Rows at some positions: those of a file that is listed twice, as a faulty writer may do it, are there twice.
+    pub fn rows_at(&self, positions: &Positions) -> u64 {
+        let of = |entry: &LiveFile| positions.get(entry.file.file_path()).map_or(0, RoaringTreemap::len);
+        self.data.iter().map(of).sum()
+    }
+
     /// Rows that are live, if these positions are deleted.
     pub fn live_rows(&self, positions: &Positions) -> u64 {
-        self.rows().saturating_sub(deletes::count(positions))
+        self.rows().saturating_sub(self.rows_at(positions))
     }
 
     /// The least that [`Self::bytes`] can say, without knowing the positions: as if those rows were deleted that weigh the most.

@@ -13,7 +13,7 @@ use roaring::RoaringTreemap;
 
 use super::catalog::{Settings, Table};
 use super::datafile::ParquetFile;
-use super::deletes::{Positions, count, worth_merging};
+use super::deletes::{Positions, worth_merging};
 use super::key_index::{KeyIndexes, Step};
 use super::live::{Live, LiveFile};
 use super::prune::KeyRange;
@@ -74,8 +74,8 @@ pub(super) fn plan(
         }
     }
     let few = settings.key_index.suits(live.rows(), keys.len() as u64);
-    let known = if few { with.indexes.locate(table, &keys) } else { None };
-    let found = match known.filter(|found| live.has_all(found)) {
+    let known = if few { with.indexes.locate(table, live, &keys) } else { None };
+    let found = match known {
         Some(found) => found,
         None => {
             let iceberg_schema = table.metadata().current_schema();
@@ -85,12 +85,12 @@ pub(super) fn plan(
             locate(live, &live.positions()?, &mut keys, &ranges)?
         }
     };
-    let rows = rows_of(&staged.data) - count(&found) as i64;
+    let rows = rows_of(&staged.data) - live.rows_at(&found) as i64;
     let (added_deletes, removed) = delete(table, live, found, settings, created)?;
-    let data = staged.data.iter().map(|file| file.file_path().to_owned()).collect();
+    let data = staged.data.iter().map(|file| (file.file_path().to_owned(), file.record_count())).collect();
     let gone = removed.iter().filter(|entry| entry.file.content_type() == DataContentType::Data);
     let gone = gone.map(|entry| entry.file.file_path().to_owned()).collect();
-    let step = if few { Step::Changed { keys, data, gone } } else { Step::Rewritten };
+    let step = Step::Changed { keys, data, gone };
     let change = Change { added: staged.data, added_deletes, removed, operation: Operation::Overwrite, rows };
     Ok(Planned { change, copied: false, step })
 }
@@ -133,11 +133,6 @@ impl Keys {
     /// Their columns.
     pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
-    }
-
-    /// Gives back the memory of those that were left out.
-    pub(super) fn shrink(&mut self) {
-        self.keys.shrink_to_fit();
     }
 
     /// Leaves one out.

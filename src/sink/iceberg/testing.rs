@@ -330,27 +330,35 @@ pub(super) fn scan(catalog: &Catalog, table: &str, snapshot: Option<i64>) -> Sca
 
 /// A store of keys in memory.
 #[derive(Default)]
-pub(super) struct Keys(Mutex<BTreeMap<Vec<u8>, u64>>);
+pub(super) struct Keys {
+    loaded: Mutex<BTreeMap<Vec<u8>, u64>>,
+    twice: AtomicBool,
+    set: Mutex<BTreeMap<Vec<u8>, Option<u64>>>,
+}
 
 impl KeyStore for Keys {
-    fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<u64>>> {
-        assert!(keys.is_sorted());
-        let held = self.0.lock().unwrap();
-        Ok(keys.iter().map(|key| held.get(*key).copied()).collect())
+    fn load(&self, rows: &mut dyn Iterator<Item = (&[u8], u64)>) -> Result<()> {
+        let mut loaded = self.loaded.lock().unwrap();
+        for (key, value) in rows {
+            if loaded.insert(key.to_vec(), value).is_some() {
+                self.twice.store(true, SeqCst);
+            }
+        }
+        Ok(())
     }
 
-    fn count(&self, _: &AtomicBool) -> Result<u64> {
-        Ok(self.0.lock().unwrap().len() as u64)
+    fn loaded(&self) -> Result<bool> {
+        Ok(!self.twice.load(SeqCst))
+    }
+
+    fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<u64>>> {
+        assert!(keys.is_sorted());
+        let (loaded, set) = (self.loaded.lock().unwrap(), self.set.lock().unwrap());
+        Ok(keys.iter().map(|key| set.get(*key).copied().unwrap_or_else(|| loaded.get(*key).copied())).collect())
     }
 
     fn set(&self, changes: &mut dyn Iterator<Item = (&[u8], Option<u64>)>) -> Result<()> {
-        let mut held = self.0.lock().unwrap();
-        for (key, value) in changes {
-            match value {
-                Some(value) => held.insert(key.to_vec(), value),
-                None => held.remove(key),
-            };
-        }
+        self.set.lock().unwrap().extend(changes.map(|(key, value)| (key.to_vec(), value)));
         Ok(())
     }
 }

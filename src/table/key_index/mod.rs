@@ -1,28 +1,27 @@
 //! Where each key's live row is: a cache that spares a commit of few keys into a large table from reading the key columns of
 //! all its files. It is never truth. It is stamped with the snapshot that it describes, and answers only for that one; else the
-//! columns are read, and whoever looks after the tables builds it again from them.
+//! columns are read, and the next commit that has use for an index builds it from them: that takes about twice as long as to
+//! look for keys in them.
 
-mod build;
+mod parts;
 mod places;
+mod repoint;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use self::places::{KeyIndex, Moved, each_key};
+use self::places::{KeyIndex, inconsistent};
 use super::catalog::{Catalog, Table};
 use super::deletes::Positions;
+use super::live::Live;
 use super::maintenance::Rewritten;
 use super::schema;
 use super::upsert::{Keys, key_schema};
-use crate::error::Result;
-
-/// Commits that may come while an index is built.
-const MOST_STEPS: usize = 1000;
+use crate::error::{Error, ErrorKind, Result};
 
 /// When an index is worth having.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +31,13 @@ pub struct IndexPolicy {
     pub rows: u64,
     /// For commits of fewer keys than one in so many rows.
     pub rows_a_key: u64,
+    /// Rows that were merged are noted anew where so few of those that were noted together are left.
+    pub few: u64,
 }
 
 impl Default for IndexPolicy {
     fn default() -> Self {
-        Self { rows: 1 << 20, rows_a_key: 16 }
+        Self { rows: 1 << 20, rows_a_key: 16, few: 16 << 10 }
     }
 }
 
@@ -47,12 +48,15 @@ impl IndexPolicy {
 }
 
 /// A store of keys, supplied by who opens the catalog. What it holds need not outlive it.
-pub trait KeyStore: Send {
+pub trait KeyStore: Send + Sync {
+    /// Adds keys with their first values, in any order. What was set hides them.
+    fn load(&self, rows: &mut dyn Iterator<Item = (&[u8], u64)>) -> Result<()>;
+
+    /// Ends the loading. Whether each key came once: else the store is of no use.
+    fn loaded(&self) -> Result<bool>;
+
     /// The values of keys, which are sorted.
     fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<u64>>>;
-
-    /// How many keys it holds; an error if it was told to stop.
-    fn count(&self, stop: &AtomicBool) -> Result<u64>;
 
     /// Sets values, or removes keys.
     fn set(&self, changes: &mut dyn Iterator<Item = (&[u8], Option<u64>)>) -> Result<()>;
@@ -69,20 +73,16 @@ pub(super) struct KeyIndexes {
 }
 
 enum State {
-    /// It would be of use, for keys of these columns.
-    Wanted(SchemaRef),
-    /// It is being built: what was committed since, and the snapshot that came of it.
-    Building {
-        schema: SchemaRef,
-        snapshot: i64,
-        steps: Vec<Step>,
-    },
+    /// A commit had use for one, and did without: it may have been the only one. The next builds it.
+    Wanted,
     Ready(KeyIndex),
     /// Some key has two rows, as other writers may make them: one place for each key is not enough. So it stays until another
     /// writer commits again.
     Unfit {
         snapshot: i64,
     },
+    /// It did not work. So it stays until somebody has asked why.
+    Failed(Error),
 }
 
 /// What a commit did to the keys of a table.
@@ -92,27 +92,13 @@ pub(super) enum Step {
     /// The rows of these keys went away, and those of these data files came.
     Changed {
         keys: Keys,
-        data: Vec<String>,
+        /// With how many rows they have.
+        data: Vec<(String, u64)>,
         /// Data files of which no row was left.
         gone: Vec<String>,
     },
     /// More than is worth following.
     Rewritten,
-}
-
-impl Step {
-    /// The same step, without the keys whose rows came again: what waits is small.
-    fn without_rows(self, schema: &SchemaRef) -> Result<Self> {
-        let Self::Changed { mut keys, data, gone } = self else { return Ok(self) };
-        for path in &data {
-            each_key(path, schema, &AtomicBool::new(false), &mut |_, rows| {
-                rows.iter().for_each(|key| keys.remove(key));
-                Ok(())
-            })?;
-        }
-        keys.shrink();
-        Ok(Self::Changed { keys, data, gone })
-    }
 }
 
 impl KeyIndexes {
@@ -125,97 +111,79 @@ impl KeyIndexes {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The live rows of keys in a table as it is at `base`; none if that is not known, which is noted.
-    pub(super) fn locate(&self, base: &Table, keys: &Keys) -> Option<Positions> {
-        self.open.as_ref()?;
-        let (mut tables, now) = (self.tables(), base.metadata().current_snapshot_id());
-        match tables.entry(base.uuid()).or_insert_with(|| State::Wanted(keys.schema().clone())) {
-            State::Ready(index) if Some(index.snapshot) == now && index.schema == *keys.schema() => {
-                if let Ok(found) = index.locate(keys) {
-                    return Some(found);
-                }
-            }
-            State::Unfit { snapshot } if Some(*snapshot) == now => return None,
-            State::Ready(_) | State::Unfit { .. } => {}
-            State::Wanted(_) | State::Building { .. } => return None,
-        }
-        tables.insert(base.uuid(), State::Wanted(keys.schema().clone()));
-        None
+    /// The live rows of keys in a table that is at `base` and holds `live`; none if that is not known.
+    pub(super) fn locate(&self, base: &Table, live: &Live, keys: &Keys) -> Option<Positions> {
+        let (open, now) = self.open.as_ref().zip(base.metadata().current_snapshot_id())?;
+        let mut tables = self.tables();
+        let state = match tables.remove(&base.uuid()) {
+            Some(State::Wanted) => build(open, base, now, live, keys.schema()),
+            Some(State::Ready(index)) if index.snapshot != now || index.schema != *keys.schema() => State::Wanted,
+            Some(State::Unfit { snapshot }) if snapshot != now => State::Wanted,
+            known => known.unwrap_or(State::Wanted),
+        };
+        let (state, found) = match state {
+            State::Ready(index) => match index.locate(keys) {
+                Ok(found) if live.has_all(&found) => (State::Ready(index), Some(found)),
+                Ok(_) => (failed(base, &inconsistent()), None),
+                Err(error) => (failed(base, &error), None),
+            },
+            other => (other, None),
+        };
+        tables.insert(base.uuid(), state);
+        found
     }
 
     /// Takes in that a commit took a table from one snapshot to another. What cannot be followed is forgotten.
     pub(super) fn follow(&self, base: &Table, next: i64, step: Step, primary_key: &[String]) {
-        let mut tables = self.tables();
-        let Some(state) = tables.get_mut(&base.uuid()) else { return };
-        let before = base.metadata().current_snapshot_id();
         // Without a key there is nothing to follow but the snapshot.
         let is_same = matches!(step, Step::Same);
         let is_of = |schema: &SchemaRef| is_same || schema_of(base, primary_key).is_ok_and(|now| now == *schema);
-        let follows = match state {
-            State::Wanted(_) => true,
-            State::Unfit { snapshot } if Some(*snapshot) == before => {
-                *snapshot = next;
-                true
-            }
-            State::Building { schema, snapshot, steps } if Some(*snapshot) == before && steps.len() < MOST_STEPS => {
-                *snapshot = next;
-                !matches!(step, Step::Rewritten)
-                    && is_of(schema)
-                    && step.without_rows(schema).map(|step| steps.push(step)).is_ok()
-            }
-            State::Ready(index) if Some(index.snapshot) == before && is_of(&index.schema) => {
-                index.snapshot = next;
-                index.apply(step, &AtomicBool::new(false)).is_ok()
-            }
-            State::Building { .. } | State::Ready(_) | State::Unfit { .. } => false,
-        };
-        if !follows {
-            tables.remove(&base.uuid());
-        }
+        self.go_on(base, next, |index| match step {
+            Step::Rewritten => Ok(false),
+            step => Ok(is_of(&index.schema) && index.apply(step).map(|()| true)?),
+        });
     }
 
     /// Takes in that files were merged: their rows are in another one from now on.
     pub(super) fn follow_merge(&self, base: &Table, next: i64, rewritten: &Rewritten) {
-        let mut tables = self.tables();
-        match tables.get_mut(&base.uuid()) {
-            Some(State::Ready(index)) if Some(index.snapshot) == base.metadata().current_snapshot_id() => {
-                let to = rewritten.output().map(|path| index.number(path));
-                for input in rewritten.files() {
-                    let number = index.number(&input.path);
-                    match to {
-                        Some(_) => drop(index.moved.insert(number, Moved { input: input.clone(), to })),
-                        // No row was left: no key is of this file.
-                        None => index.forget(number),
-                    }
-                }
+        self.go_on(base, next, |index| index.parts.merge(rewritten).map(|()| true));
+    }
+
+    /// Takes an index from a snapshot to the next, unless it was of another one or `follow` says that it cannot.
+    fn go_on(&self, base: &Table, next: i64, follow: impl FnOnce(&mut KeyIndex) -> Result<bool>) {
+        let (mut tables, before) = (self.tables(), base.metadata().current_snapshot_id());
+        let state = match tables.remove(&base.uuid()) {
+            Some(State::Ready(mut index)) if Some(index.snapshot) == before => {
                 index.snapshot = next;
+                match follow(&mut index) {
+                    Ok(true) => State::Ready(index),
+                    Ok(false) => return,
+                    Err(error) => failed(base, &error),
+                }
             }
-            Some(State::Unfit { snapshot }) if Some(*snapshot) == base.metadata().current_snapshot_id() => *snapshot = next,
-            Some(State::Wanted(_)) | None => {}
-            Some(_) => drop(tables.remove(&base.uuid())),
-        }
+            Some(State::Unfit { snapshot }) if Some(snapshot) == before => State::Unfit { snapshot: next },
+            Some(State::Ready(_) | State::Unfit { .. }) | None => return,
+            Some(other) => other,
+        };
+        tables.insert(base.uuid(), state);
     }
+}
 
-    /// The key's columns in an index that is ready.
-    fn schema(&self, table: Uuid) -> Option<SchemaRef> {
-        match self.tables().get(&table) {
-            Some(State::Ready(index)) => Some(index.schema.clone()),
-            _ => None,
-        }
+fn build(open: &Arc<OpenKeyStore>, base: &Table, now: i64, live: &Live, schema: &SchemaRef) -> State {
+    let built = open(base.uuid()).and_then(|store| KeyIndex::build(store, schema, now, live));
+    match built {
+        Ok(Some(index)) => State::Ready(index),
+        Ok(None) => State::Unfit { snapshot: now },
+        Err(error) => failed(base, &error),
     }
+}
 
-    /// Of which columns an index of this table would be of use.
-    fn wanted(&self, table: Uuid) -> Option<SchemaRef> {
-        match self.tables().get(&table) {
-            Some(State::Wanted(schema)) => Some(schema.clone()),
-            _ => None,
-        }
-    }
-
-    /// Whether nothing has happened to a table that an index in the making could not follow.
-    fn is_building(&self, table: Uuid) -> bool {
-        matches!(self.tables().get(&table), Some(State::Building { .. }))
-    }
+fn failed(base: &Table, why: &Error) -> State {
+    // What else there is to do is about a job that ends, which this one does not.
+    let said = if why.kind() == ErrorKind::Internal { why.to_string() } else { why.message().to_owned() };
+    let error =
+        Error::new(ErrorKind::Unavailable, "key_index", format!("the index of the keys of table {} failed: {said}", base.name()));
+    State::Failed(error.hint("commits take longer until it is built again; the table is right").source(why.clone()))
 }
 
 fn schema_of(table: &Table, primary_key: &[String]) -> Result<SchemaRef> {
@@ -227,5 +195,18 @@ impl Catalog {
     pub fn with_key_stores(mut self, open: Arc<OpenKeyStore>) -> Self {
         self.indexes = KeyIndexes::opened_by(open);
         self
+    }
+
+    /// Why a table has no index of its keys, if that did not work. Once this is told, it is tried again.
+    pub fn key_index_failure(&self, table: Uuid) -> Option<Error> {
+        let mut tables = self.indexes.tables();
+        match tables.get(&table) {
+            Some(State::Failed(error)) => {
+                let error = error.clone();
+                tables.remove(&table);
+                Some(error)
+            }
+            _ => None,
+        }
     }
 }

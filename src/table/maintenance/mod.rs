@@ -33,6 +33,9 @@ use crate::time;
 /// Summary key of a snapshot that only merged files: its rows are those of its parent, whose marker it repeats.
 pub const COMPACTION: &str = "kappa.compaction";
 
+/// How often it is decided what a merge does to a table before other commits have to wait for that.
+const PLANS: usize = 3;
+
 /// What a merge has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
@@ -130,14 +133,22 @@ impl Catalog {
     }
 
     fn attempt_to_place(&self, rewritten: &Rewritten, fence: &Fence, created: &mut Vec<String>) -> Result<Attempt> {
-        // What takes time is done before other commits have to wait, and again only if one came meanwhile.
-        let Some(mut plan) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
-        let _turn = self.turn();
-        if self.has_moved(&plan.base)? {
+        // What takes time is done before other commits have to wait, and again if one came meanwhile; at last while they wait.
+        for _ in 0..PLANS {
+            let Some(plan) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
+            let _turn = self.turn();
+            if !self.has_moved(&plan.base)? {
+                return self.place(plan, rewritten, fence, created);
+            }
             files::remove_quietly(&std::mem::take(created));
-            let Some(again) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
-            plan = again;
         }
+        let _turn = self.turn();
+        let Some(plan) = self.plan_to_place(rewritten, created)? else { return Ok(Attempt::Overtaken) };
+        self.place(plan, rewritten, fence, created)
+    }
+
+    /// While other commits of this process wait.
+    fn place(&self, plan: Planned, rewritten: &Rewritten, fence: &Fence, created: &mut Vec<String>) -> Result<Attempt> {
         let Planned { base, manifests, change } = plan;
         let summary = inherited(&base);
         let notes = Notes { summary: &summary, properties: Default::default(), now: self.now_ms() };

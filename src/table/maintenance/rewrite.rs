@@ -36,15 +36,15 @@ pub struct Rewritten {
 pub struct Input {
     pub(in crate::table) path: String,
     /// The rows that were deleted then.
-    deleted: RoaringTreemap,
+    pub(in crate::table) deleted: RoaringTreemap,
     /// Where its rows begin in the new file.
-    first: u64,
+    pub(in crate::table) first: u64,
 }
 
 impl Input {
-    /// Where a row that was live then is in the new file.
+    /// Where a row is in the new file; of one that was deleted then, where the next is.
     pub(in crate::table) fn place(&self, row: u64) -> u64 {
-        self.first + row - self.deleted.rank(row)
+        self.first + row - row.checked_sub(1).map_or(0, |before| self.deleted.rank(before))
     }
 }
 
@@ -62,6 +62,11 @@ impl Rewritten {
     /// The file that takes their place.
     pub(in crate::table) fn output(&self) -> Option<&str> {
         self.output.as_ref().map(DataFile::file_path)
+    }
+
+    /// How many rows it has.
+    pub(in crate::table) fn rows(&self) -> u64 {
+        self.output.as_ref().map_or(0, DataFile::record_count)
     }
 
     /// Removes what was written.
