@@ -181,8 +181,11 @@ fn build(open: &Arc<OpenKeyStore>, base: &Table, now: i64, live: &Live, schema: 
 fn failed(base: &Table, why: &Error) -> State {
     // What else there is to do is about a job that ends, which this one does not.
     let said = if why.kind() == ErrorKind::Internal { why.to_string() } else { why.message().to_owned() };
-    let error =
-        Error::new(ErrorKind::Unavailable, "key_index", format!("the index of the keys of table {} failed: {said}", base.name()));
+    let error = Error::new(
+        ErrorKind::Unavailable,
+        "key_index",
+        format!("the index of the keys of table {} failed: {said}", base.name()),
+    );
     State::Failed(error.hint("commits take longer until it is built again; the table is right").source(why.clone()))
 }
 
