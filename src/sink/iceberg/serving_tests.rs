@@ -337,6 +337,10 @@ fn what_a_name_has_shown_is_needed_until_it_may_be_forgotten(kind: Kind) {
     assert!(needs(&a) && needs(&b));
     assert!(world.catalog.forget_shown(&name(), &directory(&a)).unwrap());
     assert_eq!(name().metadata().snapshots().count(), 2, "it may be asked for yet");
+    if kind == Kind::Rest {
+        // The server dates what it writes by its own clock, and takes nothing that is dated later.
+        return;
+    }
     world.catalog.pass(Duration::from_secs(8 * 24 * 3600));
     assert!(!needs(&a) && needs(&b));
     assert!(world.catalog.forget_shown(&name(), &directory(&b)).unwrap());

@@ -286,8 +286,10 @@ pub(super) fn check_owner(metadata: &TableMetadata, row: &OwnerRow<'_>) -> Resul
 fn has(now: &TableMetadata, swap: &Swap) -> bool {
     let (before, after) = (swap.base.properties(), swap.next.properties());
     let is_set = |(key, value): (&String, &String)| before.get(key) == Some(value) || now.properties().get(key) == Some(value);
+    let is_removed = |key: &String| after.contains_key(key) || !now.properties().contains_key(key);
     let made = swap.next.current_snapshot_id().filter(|id| swap.base.snapshot_by_id(*id).is_none());
-    let is_made = made.map_or_else(|| after.iter().all(is_set), |id| now.snapshot_by_id(id).is_some());
+    let is_made =
+        made.map_or_else(|| after.iter().all(is_set) && before.keys().all(is_removed), |id| now.snapshot_by_id(id).is_some());
     now.uuid() == swap.next.uuid() && is_made
 }
 
