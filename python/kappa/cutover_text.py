@@ -22,8 +22,12 @@ def promotion(verb: str, found: dict[str, Any]) -> str:
         lines += [f"  {line}" for line in _why(shown)]
         lines += [f"  note: {note}" for note in shown["notes"]]
     if turned:
-        back = [f"kappa rollback {shown['name']}" for shown in found["names"] if shown["before"] not in (None, shown["table"])]
-        lines.append(f"done in {duration(found['seconds'])}" + (f"; back again: {'; '.join(back)}" if back else ""))
+        moved = [shown for shown in found["names"] if shown["before"] not in (None, shown["table"])]
+        if verb == "promote":
+            undo = [f"kappa rollback {shown['name']}" for shown in moved]
+        else:
+            undo = [f"kappa promote {shown['name']} {shown['before']}" for shown in moved]
+        lines.append(f"done in {duration(found['seconds'])}" + (f"; back again: {'; '.join(undo)}" if undo else ""))
     return "\n".join(lines)
 
 
