@@ -523,8 +523,9 @@ def test_a_sync_of_a_table_that_is_left_out_is_found(
     begun: Path, recorded: tuple[Path, list[Operation]], forgotten: str
 ) -> None:
     place, done = recorded
+    # At more places than where nothing is left out: which of them show it depends on how the run went. The first ends it.
     with pytest.raises((AssertionError, OSError, ValueError, EOFError, ValidationError)):
-        table_is_right(begun, place, without_syncs(done, forgotten), count=40)
+        table_is_right(begun, place, without_syncs(done, forgotten), count=400)
 
 
 def table_is_right(begun: Path, place: Path, done: list[Operation], count: int) -> None:
