@@ -1,5 +1,7 @@
 //! Directories whose entries outlive a power cut.
 
+pub mod size;
+
 use std::fs::{self, File};
 use std::path::Path;
 

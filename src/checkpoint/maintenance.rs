@@ -107,8 +107,11 @@ impl Maintenance {
                 let checkpoint = care.checkpoint.max(self.claimed);
                 let fence = Fence { version: self.version.clone(), owner: self.owner, checkpoint, recovering: false };
                 let look = || {
-                    care.bring_names(&self.catalog, table, &fence, news)?;
-                    if is_idle || care.rests() {
+                    if is_idle {
+                        // Commits bring names along themselves.
+                        return care.bring_names(&self.catalog, table, &fence, news).map(|()| false);
+                    }
+                    if care.rests() {
                         return Ok(false);
                     }
                     care.look_after(&self.catalog, table, self.began, &fence, over).map(|()| true)

@@ -5,5 +5,4 @@ pub mod coordinator;
 pub mod gc;
 pub mod maintenance;
 pub mod manifest;
-pub mod size;
 pub mod store;

@@ -101,7 +101,7 @@ impl Prepared {
         for target in &committer.targets {
             match target {
                 CommitTarget::Table(target) => {
-                    let table = self.catalog.load(&target.table)?.filter(|table| table.uuid() == target.uuid);
+                    let table = self.catalog.load_same(&target.table, target.uuid)?;
                     tables.push(table.and_then(|table| table.delivered(version, timeline)));
                 }
                 CommitTarget::Topic(topic) => topics.push(topic),

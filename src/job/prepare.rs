@@ -86,8 +86,7 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
     check_distinct(&targets.iter().filter_map(Target::table).collect::<Vec<_>>())?;
     let align = options.align.as_deref().map(|text| TableName::parse(text, &settings.catalog_namespace)).transpose()?;
     check_align(options)?;
-    let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
-    let catalog = catalog.with_settings(options.tables.clone());
+    let catalog = Catalog::of(settings)?.with_settings(options.tables.clone());
     let sources = lowered
         .sources
         .iter()

@@ -18,9 +18,9 @@ use self::judge::{Cost, Finding, Level, Sample, cost, headroom, judge_disk, judg
 use self::range::{TopicRange, range_of};
 use self::sample::{Machine, Sampled, sample};
 use crate::checkpoint::manifest::Manifest;
-use crate::checkpoint::size::{bytes_below, free_at};
 use crate::checkpoint::store::VersionDir;
 use crate::config::Settings;
+use crate::durable::size::{bytes_below, free_at};
 use crate::error::{Error, Result};
 use crate::job::options::Position;
 use crate::plan::fingerprint::fingerprint;
@@ -158,7 +158,7 @@ fn verdict(findings: &[Finding]) -> &'static str {
 /// The table and the newest manifest of the version that it holds.
 fn version_of(table: &str, checkpoints: &Path, settings: &Settings) -> Result<(TableName, Manifest)> {
     let name = TableName::parse(table, &settings.catalog_namespace)?;
-    let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+    let catalog = Catalog::of(settings)?;
     let subject = Subject::load(&catalog, checkpoints, &name)?;
     let is_ours = subject.is_ours();
     let manifest = subject.manifest.ok_or_else(|| {

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::process;
 use crate::protocol::cutover::{self, Granted, Proof, Request, Version};
 use crate::query::diff::side::Subject;
+use crate::table::marker::VERSION;
 use crate::table::serving::{Action, Move, Turn, Turned, Turns};
 use crate::table::{Catalog, Table, TableName};
 use crate::time::{instant, jitter, new_ordered_uuid, now_ms};
@@ -72,7 +73,7 @@ pub fn promote(
     let seen = wanted.iter().map(|(name, _)| current(catalog, name)).collect::<Result<Vec<_>>>()?;
     let facts = |id: &str| {
         let names = wanted.iter().zip(&seen).map(|((name, table), seen)| {
-            let (base, _) = unturned(catalog, name, seen.as_ref(), id)?;
+            let base = unturned(catalog, name, seen.as_ref(), id)?;
             let next = Subject::of(catalog.require(table)?, checkpoints)?;
             let now = shown(catalog, checkpoints, seen.as_ref())?;
             let gone = seen.as_ref().filter(|_| now.is_none());
@@ -91,19 +92,19 @@ pub fn promote(
 }
 
 /// The last turn of a name, if it is there.
-pub(super) fn current(catalog: &Catalog, name: &TableName) -> Result<Option<Turn>> {
+fn current(catalog: &Catalog, name: &TableName) -> Result<Option<Turn>> {
     let turns = catalog.load(name)?.as_ref().map(turns_of).transpose()?;
     Ok(turns.and_then(|turns| turns.current().cloned()))
 }
 
 /// The name as it is, if nobody has turned it since its last turn was `seen`, but for the turn `id`. What was decided then is not to
 /// undo what somebody else has done since.
-pub(super) fn unturned(catalog: &Catalog, name: &TableName, seen: Option<&Turn>, id: &str) -> Result<(Option<Table>, Turns)> {
+pub(super) fn unturned(catalog: &Catalog, name: &TableName, seen: Option<&Turn>, id: &str) -> Result<Option<Table>> {
     let base = catalog.load(name)?;
     let turns = base.as_ref().map(turns_of).transpose()?.unwrap_or_default();
     match turns.current() {
-        now if now == seen => Ok((base, turns)),
-        Some(now) if now.id == id => Ok((base, turns)),
+        now if now == seen => Ok(base),
+        Some(now) if now.id == id => Ok(base),
         now => {
             let (what, by) =
                 now.map_or(("dropped".to_owned(), "another tool"), |now| (format!("turned to {}", now.table), &now.by));
@@ -175,8 +176,6 @@ pub(super) fn prepared(
     Ok(Prepared { name: name.clone(), before, granted, turn, base, to })
 }
 
-const VERSION: &str = "kappa.version";
-
 /// Whether a name may be turned to a version.
 fn grant(name: &TableName, now: Option<&Subject>, next: &Subject, proofs: &[Proof], request: &Request) -> Result<Granted> {
     let table = next.table.name();
@@ -205,14 +204,14 @@ fn grant(name: &TableName, now: Option<&Subject>, next: &Subject, proofs: &[Proo
 pub(super) fn turns_of(base: &Table) -> Result<Turns> {
     base.turns()?.ok_or_else(|| {
         Error::refused("not_a_name", format!("{} is a table of its own, and no name that kappa turns", base.name()))
-            .hint("choose another name, or drop the table first")
+            .hint("the name comes first, and is none of a table: kappa promote NAME TABLE")
     })
 }
 
 /// What a name showed when it was looked at; none if nothing, or what is not there any more.
 fn shown(catalog: &Catalog, checkpoints: &Path, seen: Option<&Turn>) -> Result<Option<Subject>> {
     let Some(current) = seen else { return Ok(None) };
-    let table = catalog.load(&current.table)?.filter(|table| table.uuid() == current.uuid);
+    let table = catalog.load_same(&current.table, current.uuid)?;
     table.map(|table| Subject::of(table, checkpoints)).transpose()
 }
 

@@ -14,18 +14,17 @@ use crate::table::{Catalog, TableName};
 pub fn rollback(catalog: &Catalog, name: &TableName) -> Result<Promotion> {
     let seen = turns_of(&catalog.require(name)?)?;
     let facts = |id: &str| {
-        let (base, _) = unturned(catalog, name, seen.current(), id)?;
+        let base = unturned(catalog, name, seen.current(), id)?;
         let (Some(now), Some(before)) = (seen.current(), seen.before()) else {
             return Err(Error::refused("nothing_before", format!("{name} has shown no other version before"))
                 .hint("promote the table that it is to show"));
         };
-        let there = |table: &TableName, uuid| Ok::<_, Error>(catalog.load(table)?.filter(|table| table.uuid() == uuid));
-        let to = there(&before.table, before.uuid)?.ok_or_else(|| {
+        let to = catalog.load_same(&before.table, before.uuid)?.ok_or_else(|| {
             Error::refused("version_gone", format!("table {}, which {name} has shown before, is gone", before.table))
                 .hint("it was dropped or replaced: promote a table that is there")
         })?;
         to.check_not_condemned()?;
-        let from = there(&now.table, now.uuid)?;
+        let from = catalog.load_same(&now.table, now.uuid)?;
         Ok(vec![prepared(name, base, to, from, Granted::default(), (Action::Rollback, id))?])
     };
     until_turned(facts, catalog)

@@ -63,7 +63,7 @@ fn of_table(catalog: &Catalog, table: &Table) -> Result<Option<Name>> {
     let Some(turns) = table.turns()? else { return Ok(None) };
     let current = turns.current();
     let version = match current {
-        Some(turn) => catalog.load(&turn.table)?.filter(|table| table.uuid() == turn.uuid),
+        Some(turn) => catalog.load_same(&turn.table, turn.uuid)?,
         None => None,
     };
     let says = |key| table.summary(None, key).filter(|text| !text.is_empty());

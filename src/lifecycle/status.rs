@@ -100,7 +100,7 @@ fn held(settings: &Settings, wanted: Option<&str>) -> Result<Option<Held>> {
     if settings.catalog_url.strip_prefix("sqlite://").is_some_and(|path| !Path::new(path).exists()) {
         return Ok(None);
     }
-    let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+    let catalog = Catalog::of(settings)?;
     let mut held = Held::new();
     for name in catalog.list()?.iter().filter(|name| wanted.is_none_or(|wanted| name.to_string() == wanted)) {
         // One that cannot be loaded holds nothing that can be said.

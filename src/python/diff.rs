@@ -48,7 +48,7 @@ pub fn diff(py: Python<'_>, settings: &Settings, a: &str, b: &str, options: &str
     let settings = settings.0.clone();
     let result = interruptible(py, |go_on| {
         let options: Options = from_json("the options", options)?;
-        let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+        let catalog = Catalog::of(&settings)?;
         let checkpoints = config::Settings::directory("checkpoints", &settings.checkpoints)?;
         let name = |text: &str| TableName::parse(text, &settings.catalog_namespace);
         compare::diff(&catalog, &checkpoints, [&name(a)?, &name(b)?], &options, go_on)

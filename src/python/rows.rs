@@ -37,7 +37,7 @@ pub fn read(
 ) -> PyResult<Rows> {
     let settings = settings.0.clone();
     detached(py, || {
-        let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+        let catalog = Catalog::of(&settings)?;
         let name = TableName::parse(table, &settings.catalog_namespace)?;
         let snapshot = match (as_of_ms, turns) {
             (Some(time), _) => Some(snapshot_at(&catalog, &name, time)?),
@@ -54,7 +54,7 @@ pub fn read(
 pub fn tables(py: Python<'_>, settings: &Settings) -> PyResult<Vec<String>> {
     let settings = settings.0.clone();
     detached(py, || {
-        let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+        let catalog = Catalog::of(&settings)?;
         Ok(catalog.list()?.iter().map(ToString::to_string).collect())
     })
 }

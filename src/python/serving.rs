@@ -16,7 +16,7 @@ use crate::table::{Catalog, TableName};
 
 /// The catalog, and where the checkpoints are.
 fn opened(settings: &config::Settings) -> Result<(Catalog, PathBuf)> {
-    let catalog = Catalog::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)?;
+    let catalog = Catalog::of(settings)?;
     Ok((catalog, config::Settings::directory("checkpoints", &settings.checkpoints)?))
 }
 

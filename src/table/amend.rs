@@ -6,12 +6,33 @@ use std::collections::HashMap;
 use iceberg::spec::TableMetadata;
 use serde_json::{Value, json};
 
-use super::loaded::Table;
+use super::catalog::{Catalog, Table};
+use super::files;
 use super::snapshot::next_location;
+use super::store::Swap;
 use crate::error::{Error, Result};
 
 /// Older metadata files that a table names, unless it says otherwise.
 const KEPT: usize = 100;
+
+impl Catalog {
+    /// The step of a table to other properties, its metadata written. Files that were made are noted in `created`, those that nothing
+    /// names afterwards in `expired`.
+    pub(super) fn amend(
+        &self,
+        base: &Table,
+        set: HashMap<String, String>,
+        removed: &[String],
+        created: &mut Vec<String>,
+        expired: &mut Vec<String>,
+    ) -> Result<Swap> {
+        let (next, gone) = with_properties(base, set, removed, self.now_ms())?;
+        created.push(next.metadata_location().to_owned());
+        self.write_metadata(&next)?;
+        expired.extend(gone.into_iter().filter(|url| files::is_below(url, base.location())));
+        Ok(base.swap_for(&next))
+    }
+}
 
 /// The next state of a table, with properties set and removed but with the same snapshots; and the metadata files that fall out of its
 /// log.

@@ -21,11 +21,11 @@ pub use super::settings::Settings;
 use super::store::{Found, OwnerRow, Store, Swap, Swapped};
 use super::{CATALOG_PROPERTY, PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::config::shown_url;
-use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::schema::Schema;
 use crate::protocol::door::{Act, Door};
 use crate::time;
+use crate::{config, durable};
 
 /// How often a catalog is asked where a table is, if what it names is gone each time.
 const LOOKS: usize = 5;
@@ -111,6 +111,11 @@ impl Catalog {
         })
     }
 
+    /// The catalog that the settings name.
+    pub fn of(settings: &config::Settings) -> Result<Self> {
+        Self::open(&settings.catalog_url, &settings.catalog_name, &settings.warehouse)
+    }
+
     /// The same catalog with other limits.
     pub fn with_settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
@@ -178,6 +183,11 @@ impl Catalog {
             "another tool removes metadata files that are new: let it keep the newest (write.metadata.previous-versions-max)",
         );
         Err(gone.into_iter().fold(error, |error, (location, cause)| error.with("newest", location).source(cause)))
+    }
+
+    /// The table of that name as it is now, if it is still the one of this identity.
+    pub fn load_same(&self, name: &TableName, uuid: Uuid) -> Result<Option<Table>> {
+        Ok(self.load(name)?.filter(|table| table.uuid() == uuid))
     }
 
     /// The table of that name, which must exist.

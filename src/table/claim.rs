@@ -3,6 +3,8 @@
 //! The snapshot makes every commit that an earlier owner has begun lose, since it asserts the one before; and what is begun
 //! afterwards finds the property.
 
+use std::collections::HashMap;
+
 use super::catalog::{Catalog, Table, sql_integer};
 use super::commit::PAUSE;
 use super::files;
@@ -11,7 +13,7 @@ use super::maintenance::inherited;
 use super::name::TableName;
 use super::rest::{self, OWNER_PROPERTY};
 use super::snapshot::{Change, Notes, check_supported};
-use super::store::{OwnerRow, Swapped};
+use super::store::{OwnerRow, Swap, Swapped};
 use crate::error::{Error, Result};
 use crate::time;
 
@@ -44,7 +46,9 @@ impl Catalog {
                 return Ok(());
             }
             let mut created = Vec::new();
-            match self.attempt_to_claim(&base, row, &mut created) {
+            let owner = [(OWNER_PROPERTY.to_owned(), row.owner.to_string())].into();
+            let claimed = self.with_empty_snapshot(&base, owner, &mut created).and_then(|swap| self.swap(&[swap], None));
+            match claimed {
                 Ok(Swapped::Done) => return Ok(()),
                 Ok(Swapped::Lost(_)) => files::remove_quietly(&created),
                 // The next look finds the property, or not.
@@ -61,13 +65,18 @@ impl Catalog {
         }))
     }
 
-    fn attempt_to_claim(&self, base: &Table, row: &OwnerRow<'_>, created: &mut Vec<String>) -> Result<Swapped> {
+    /// The step of a table to an empty snapshot and other properties: a server that asserts snapshots, and no properties, makes all lose
+    /// that have begun on the state before.
+    pub(super) fn with_empty_snapshot(
+        &self,
+        base: &Table,
+        properties: HashMap<String, String>,
+        created: &mut Vec<String>,
+    ) -> Result<Swap> {
         check_supported(base)?;
         let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?;
         let summary = inherited(base);
-        let properties = [(OWNER_PROPERTY.to_owned(), row.owner.to_string())].into();
         let notes = Notes { summary: &summary, properties, now: self.now_ms() };
-        let built = self.build(base, manifests, &Change::nothing(), notes, created)?;
-        self.swap(&[base.swap_for(&built.table)], None)
+        Ok(base.swap_for(&self.build(base, manifests, &Change::nothing(), notes, created)?.table))
     }
 }

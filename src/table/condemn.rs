@@ -3,12 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::amend::with_properties;
 use super::catalog::{Catalog, Table};
 use super::files;
-use super::live::manifests;
-use super::maintenance::inherited;
-use super::snapshot::{Change, Notes, check_supported};
 use super::store::{Swap, Swapped};
 use crate::error::{Error, Result};
 use crate::time::format_utc;
@@ -88,19 +84,10 @@ impl Catalog {
 
     fn with_property(&self, base: &Table, text: &str, created: &mut Vec<String>, expired: &mut Vec<String>) -> Result<Swap> {
         let properties = [(PROPERTY.to_owned(), text.to_owned())].into();
-        if !self.names_metadata() {
-            // The server asserts snapshots, and no properties: an empty one makes all lose that have begun on the state before.
-            check_supported(base)?;
-            let manifests = manifests(base.metadata().current_snapshot().map(AsRef::as_ref))?;
-            let summary = inherited(base);
-            let notes = Notes { summary: &summary, properties, now: self.now_ms() };
-            let built = self.build(base, manifests, &Change::nothing(), notes, created)?;
-            return Ok(base.swap_for(&built.table));
+        if self.names_metadata() {
+            self.amend(base, properties, &[], created, expired)
+        } else {
+            self.with_empty_snapshot(base, properties, created)
         }
-        let (next, gone) = with_properties(base, properties, &[], self.now_ms())?;
-        created.push(next.metadata_location().to_owned());
-        self.write_metadata(&next)?;
-        expired.extend(gone.into_iter().filter(|url| files::is_below(url, base.location())));
-        Ok(base.swap_for(&next))
     }
 }

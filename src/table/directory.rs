@@ -3,7 +3,6 @@
 //! What a table says about its place is what somebody has written into it. Only a directory of this form goes, which lies right in
 //! the warehouse and is no link, nor behind one; and of it only what Iceberg keeps there.
 
-use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -147,26 +146,9 @@ fn look_into(directory: PathBuf, name: &TableName) -> Option<Found> {
     })
 }
 
-/// When a file in the folders of a directory was written last.
+/// When a file in the folders of a directory was written last. One that goes meanwhile is left out.
 fn newest_file_ms(directory: &Path) -> i64 {
     let mut newest = 0;
-    walk(directory, &mut |found| newest = newest.max(found.mtime().saturating_mul(1000)));
-    newest
-}
-
-/// The bytes of the files below a directory, each file once though it may have several names, links apart.
-pub fn size_of(directory: &Path) -> u64 {
-    let (mut seen, mut bytes) = (HashSet::new(), 0);
-    walk(directory, &mut |found| {
-        if seen.insert((found.dev(), found.ino())) {
-            bytes += found.len();
-        }
-    });
-    bytes
-}
-
-/// Looks at the files below a directory. One that goes meanwhile is left out.
-fn walk(directory: &Path, look: &mut dyn FnMut(&fs::Metadata)) {
     let mut folders = vec![directory.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -174,15 +156,17 @@ fn walk(directory: &Path, look: &mut dyn FnMut(&fs::Metadata)) {
             if found.is_dir() {
                 folders.push(entry.path());
             } else if found.is_file() {
-                look(&found);
+                newest = newest.max(found.mtime().saturating_mul(1000));
             }
         }
     }
+    newest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable::size::bytes_below;
 
     fn catalog(place: &Path) -> Catalog {
         let url = format!("sqlite://{}/catalog.db", place.display());
@@ -238,7 +222,7 @@ mod tests {
         std::os::unix::fs::symlink(&others, directory.join("metadata/linked")).unwrap();
         fs::write(directory.join("notes"), "1").unwrap();
         fs::hard_link(directory.join("notes"), directory.join("metadata/notes")).unwrap();
-        assert_eq!(size_of(&directory), 6);
+        assert_eq!(bytes_below(&directory), 6);
         catalog.remove_directory(&directory).unwrap();
         assert!(!directory.join("metadata").exists() && directory.join("notes").exists() && others.join("file").exists());
         fs::remove_file(directory.join("notes")).unwrap();

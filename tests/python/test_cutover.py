@@ -38,14 +38,19 @@ def build(name: str, floor: int = 0, **more: Any) -> None:
     totals(floor).run(mode="reprocess", output_table=name, progress=False, **more)
 
 
-@pytest.fixture
-def versions(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two versions of a metric, `m.v3` with a bug; `m.name` shows it."""
-    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
-    fill(RECORDS)
+def build_both(records: list[dict[str, Any]], shown: str) -> None:
+    """Two versions of a metric over these records, `m.v3` with a bug; `m.name` shows one."""
+    fill(records)
     build("m.v3", 200)
     build("m.v4")
-    kappa.promote("m.name", "m.v3")
+    kappa.promote("m.name", shown)
+
+
+@pytest.fixture
+def versions(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Both, and the name shows the one with the bug."""
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
+    build_both(RECORDS, "m.v3")
     return place
 
 

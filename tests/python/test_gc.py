@@ -20,7 +20,7 @@ import kappa
 from catalog_support import Place
 from conftest import cli, command, document, wait_for
 from kappa.exceptions import ConflictError, KappaError, RefusedError
-from test_cutover import build, showing, totals
+from test_cutover import build, build_both, showing, totals
 from test_end_to_end import fill, make_records, table
 from test_readers import every_reader, ordered
 
@@ -36,10 +36,7 @@ NOW = {"older_than": "0s", "grace": "0s", "apply": True}
 def versions(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`m.name` shows `m.v4`; `m.v3` it has never shown."""
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
-    fill(RECORDS)
-    build("m.v3", 200)
-    build("m.v4")
-    kappa.promote("m.name", "m.v4")
+    build_both(RECORDS, "m.v4")
     return place
 
 

@@ -9,11 +9,11 @@ use super::Collector;
 use super::facts::is_version;
 use crate::broker::TopicClient;
 use crate::checkpoint::store::{VersionDir, VersionLock, file_names, remove_directory};
+use crate::durable::size::bytes_below;
 use crate::durable::{create_directory, sync_directory};
 use crate::error::{Error, Result};
 use crate::protocol::failpoint;
 use crate::table::TableName;
-use crate::table::directory::size_of;
 use crate::table::files::write_durable;
 use crate::table::marker::VERSION;
 use crate::table::uses::Directories;
@@ -105,7 +105,7 @@ impl Collector<'_> {
     pub fn left_of(&self, journal: &Journal) -> u64 {
         let directories = journal.tables.iter().filter_map(|table| self.catalog.own_directory(&table.location).ok());
         let version = journal.version.iter().map(|version| self.checkpoints.join(version));
-        directories.chain(version).map(|path| size_of(&path)).sum()
+        directories.chain(version).map(|path| bytes_below(&path)).sum()
     }
 
     /// Does what a journal says, from wherever that was cut off. What is left to be done, in words; none: nothing is.
@@ -146,7 +146,7 @@ impl Collector<'_> {
         for (name, gone) in names.iter().zip(&journal.tables) {
             let mut attempt = 0;
             // Of another identity it is another table.
-            let ours = || Ok::<_, Error>(self.catalog.load(name)?.filter(|table| table.uuid() == gone.uuid));
+            let ours = || self.catalog.load_same(name, gone.uuid);
             while let Some(table) = ours()?.filter(|table| table.property(VERSION) == Some(version)) {
                 match self.catalog.drop_table(&table) {
                     Err(error) if error.code() == "table_changed" && attempt < ATTEMPTS => attempt += 1,

@@ -27,6 +27,7 @@ use crate::broker::ClientOptions;
 use crate::checkpoint::manifest::Holder;
 use crate::checkpoint::store::{VersionDir, VersionLock};
 use crate::durable::create_directory;
+use crate::durable::size::bytes_below;
 use crate::error::{Error, Result};
 use crate::job::consumer_group;
 use crate::process::{self, FileLock};
@@ -34,7 +35,6 @@ use crate::protocol::failpoint;
 use crate::protocol::gc::{Decision, Limits};
 use crate::protocol::version::TOPIC_SCHEME;
 use crate::table::condemn::Condemned;
-use crate::table::directory::size_of;
 use crate::table::marker::VERSION;
 use crate::table::uses::Uses;
 use crate::table::{Catalog, Table, TableName};
@@ -207,7 +207,8 @@ impl<'a> Collector<'a> {
             None => format!("never shown, last written {}", to_the_second(facts.written_ms)),
         };
         let dir = self.checkpoints.join(version);
-        let (staged_bytes, all) = if is_version(version) { (size_of(&dir.join("outbox")), size_of(&dir)) } else { (0, 0) };
+        let (staged_bytes, all) =
+            if is_version(version) { (bytes_below(&dir.join("outbox")), bytes_below(&dir)) } else { (0, 0) };
         Version {
             version: version.to_owned(),
             job: manifest.as_ref().map(|manifest| manifest.job.clone()),
@@ -218,7 +219,7 @@ impl<'a> Collector<'a> {
             until_ms,
             written_ms: facts.written_ms,
             condemned_ms: facts.condemned_ms,
-            data_bytes: directories.iter().map(|directory| size_of(directory)).sum(),
+            data_bytes: directories.iter().map(|directory| bytes_below(directory)).sum(),
             state_bytes: all.saturating_sub(staged_bytes),
             staged_bytes,
             orphan_bytes: 0,

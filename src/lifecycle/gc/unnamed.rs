@@ -6,10 +6,11 @@ use super::facts::{Look, is_version};
 use super::journal::{Condemned, Journal};
 use super::report::{Action, Directory};
 use crate::checkpoint::store::VersionDir;
+use crate::durable::size::bytes_below;
 use crate::error::Result;
 use crate::protocol::failpoint;
 use crate::protocol::gc::{Decision, Facts, decide};
-use crate::table::directory::{Found, size_of};
+use crate::table::directory::Found;
 use crate::table::uses::Directories;
 use crate::time::new_uuid;
 use uuid::Uuid;
@@ -49,7 +50,7 @@ impl Collector<'_> {
             Decision::Keep(kept) => (Action::Keep, Some(kept.code), kept.why, kept.until_ms),
             _ => (Action::Delete, None, "no table of the catalog has it".to_owned(), None),
         };
-        let (path, table, bytes) = (found.directory.display().to_string(), found.name.clone(), size_of(&found.directory));
+        let (path, table, bytes) = (found.directory.display().to_string(), found.name.clone(), bytes_below(&found.directory));
         Directory { path, table, action, code, why, until_ms, bytes, trouble: None }
     }
 

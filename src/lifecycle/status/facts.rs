@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::logs::{Logs, TopicStatus};
 use crate::checkpoint::manifest::{Holder, Manifest, Mode};
-use crate::checkpoint::size::bytes_below;
 use crate::checkpoint::store::VersionDir;
+use crate::durable::size::bytes_below;
 use crate::plan::lower::lower;
 use crate::process;
 use crate::protocol::event_time::holder;

@@ -66,7 +66,7 @@ impl Subject {
         let table = catalog.require(name)?;
         let turns = table.turns()?.unwrap_or_default();
         let shown = match turns.current() {
-            Some(turn) => catalog.load(&turn.table)?.filter(|table| table.uuid() == turn.uuid),
+            Some(turn) => catalog.load_same(&turn.table, turn.uuid)?,
             None => None,
         };
         Self::of(shown.unwrap_or(table), checkpoints)

@@ -12,14 +12,6 @@ use crate::table::catalog::Settings;
 use crate::table::expiry::Retention;
 use crate::table::{CommitOutcome, Fence};
 
-macro_rules! suite {
-    ($($case:ident),* $(,)?) => {
-        mod sqlite { $(#[test] fn $case() { super::$case(super::Kind::Sqlite); })* }
-        mod postgres { $(#[test] fn $case() { super::$case(super::Kind::Postgres); })* }
-        mod rest { $(#[test] fn $case() { super::$case(super::Kind::Rest); })* }
-    };
-}
-
 suite!(
     a_table_is_made_once_listed_and_dropped,
     tables_are_replaced_together,

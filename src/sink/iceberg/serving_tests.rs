@@ -14,14 +14,6 @@ use crate::table::uses::{Directories, Uses};
 use crate::table::{CommitOutcome, CreateTable, Fence, Pin, Table};
 use crate::time;
 
-macro_rules! suite {
-    ($($case:ident),* $(,)?) => {
-        mod sqlite { $(#[test] fn $case() { super::$case(super::Kind::Sqlite); })* }
-        mod postgres { $(#[test] fn $case() { super::$case(super::Kind::Postgres); })* }
-        mod rest { $(#[test] fn $case() { super::$case(super::Kind::Rest); })* }
-    };
-}
-
 suite!(
     a_name_shows_a_version_and_moves_with_it,
     names_turn_together_or_not_at_all,

@@ -26,6 +26,16 @@ use crate::table::{
 };
 use crate::time;
 
+/// Each case once for each kind of catalog.
+macro_rules! suite {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite { $(#[test] fn $case() { super::$case(super::Kind::Sqlite); })* }
+        mod postgres { $(#[test] fn $case() { super::$case(super::Kind::Postgres); })* }
+        mod rest { $(#[test] fn $case() { super::$case(super::Kind::Rest); })* }
+    };
+}
+pub(super) use suite;
+
 pub(super) const VERSION: &str = "version-1";
 
 /// A key and a number.

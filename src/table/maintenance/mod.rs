@@ -72,7 +72,7 @@ impl Catalog {
 
     /// The first half of [`Self::compact`], which takes the time: the table does not know of it yet.
     pub fn rewrite(&self, name: &TableName, uuid: Uuid, stop: &AtomicBool) -> Result<Option<Rewritten>> {
-        let Some(table) = self.load(name)?.filter(|table| table.uuid() == uuid) else { return Ok(None) };
+        let Some(table) = self.load_same(name, uuid)? else { return Ok(None) };
         check_supported(&table)?;
         match rewrite::rewrite(self, &table, &self.settings.compaction, stop) {
             // Another tool removed what was being read: the next look finds what it has made of it.
@@ -166,7 +166,7 @@ impl Catalog {
 
     /// What putting it in place does to the table as it is now; none if it cannot be.
     fn plan_to_place(&self, rewritten: &Rewritten, created: &mut Vec<String>) -> Result<Option<Planned>> {
-        let Some(base) = self.load(&rewritten.table)?.filter(|base| base.uuid() == rewritten.uuid) else { return Ok(None) };
+        let Some(base) = self.load_same(&rewritten.table, rewritten.uuid)? else { return Ok(None) };
         check_supported(&base)?;
         if was_rolled_back(&base) {
             return Ok(None);
@@ -198,7 +198,7 @@ impl Catalog {
         reach: &mut Reach,
         stop: &AtomicBool,
     ) -> Result<usize> {
-        match self.load(name)?.filter(|table| table.uuid() == uuid && table.may_be_cleaned()) {
+        match self.load_same(name, uuid)?.filter(Table::may_be_cleaned) {
             Some(table) => cleanup::clean(self, &table, forgotten, reach, stop),
             None => Ok(0),
         }

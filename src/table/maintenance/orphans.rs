@@ -67,8 +67,7 @@ impl Catalog {
         began: Uuid,
         stop: &AtomicBool,
     ) -> Result<Option<(Table, Vec<PathBuf>)>> {
-        let load =
-            || -> Result<Option<Table>> { Ok(self.load(name)?.filter(|table| table.uuid() == uuid && table.may_be_cleaned())) };
+        let load = || -> Result<Option<Table>> { Ok(self.load_same(name, uuid)?.filter(Table::may_be_cleaned)) };
         let Some(table) = load()? else { return Ok(None) };
         // What is named is found out after what is there: a file that comes in between is not among those.
         let (data, metadata) = (files_below(&table, "data")?, files_below(&table, "metadata")?);

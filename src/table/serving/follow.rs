@@ -73,7 +73,7 @@ impl Catalog {
         version: &Table,
         created: &mut Vec<String>,
     ) -> Result<(Option<Followed>, Option<Error>)> {
-        let base = self.load(name)?.filter(|base| base.uuid() == uuid).ok_or_else(|| {
+        let base = self.load_same(name, uuid)?.ok_or_else(|| {
             Error::conflict("name_gone", format!("the name {name} was dropped or replaced by another tool"))
                 .hint(format!("it shows table {} no more: promote it again", version.name()))
         })?;
@@ -94,8 +94,8 @@ impl Catalog {
     /// # Errors
     /// Without knowing all of them nothing may be removed.
     pub(in crate::table) fn names_with_files_of(&self, version: &Table) -> Result<Vec<Table>> {
-        let loaded = |(name, uuid): (TableName, Uuid)| Ok(self.load(&name)?.filter(|table| table.uuid() == uuid));
-        names(version, SERVED).into_iter().map(loaded).filter_map(Result::transpose).collect()
+        let loaded = |(name, uuid): (TableName, Uuid)| self.load_same(&name, uuid).transpose();
+        names(version, SERVED).into_iter().filter_map(loaded).collect()
     }
 
     /// Goes on from where the names are now; snapshots that they have forgotten.
@@ -113,9 +113,8 @@ impl Catalog {
     /// # Errors
     /// `Conflict` if another owner took the version over.
     pub fn follow(&self, table: &TableName, uuid: Uuid, fence: &Fence) -> Result<(Vec<Forgotten>, Vec<Trouble>)> {
-        let load = || -> Result<Option<Table>> {
-            Ok(self.load(table)?.filter(|table| table.uuid() == uuid && !names(table, SERVES).is_empty()))
-        };
+        let load =
+            || -> Result<Option<Table>> { Ok(self.load_same(table, uuid)?.filter(|table| !names(table, SERVES).is_empty())) };
         if load()?.is_none() {
             return Ok(Default::default());
         }

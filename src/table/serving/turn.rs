@@ -10,7 +10,6 @@ use super::turns::Turn;
 use super::{GC_BY, GC_ENABLED, SERVED, SERVES};
 use crate::error::{Error, Result};
 use crate::protocol::failpoint;
-use crate::table::amend::with_properties;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::files;
 use crate::table::name::TableName;
@@ -133,11 +132,8 @@ impl Catalog {
         let (mut coming, mut leaving) = (Vec::new(), Vec::new());
         for Part { base, set, removed } in versions.0.into_values() {
             let comes = !set.is_empty();
-            let (next, expired) = with_properties(&base, set, &removed, self.now_ms())?;
-            prepared.created.push(next.metadata_location().to_owned());
-            self.write_metadata(&next)?;
-            if comes { &mut coming } else { &mut leaving }.push(base.swap_for(&next));
-            prepared.expired.extend(expired.into_iter().filter(|url| files::is_below(url, base.location())));
+            let swap = self.amend(&base, set, &removed, &mut prepared.created, &mut prepared.expired)?;
+            if comes { &mut coming } else { &mut leaving }.push(swap);
         }
         // Where tables move one after the other, a version knows of a name before that shows it: if it never does, no harm is done.
         prepared.swaps = coming.into_iter().chain(names).chain(leaving).collect();

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The bytes of all files below a path. A file with several names counts once: checkpoints share theirs. What comes and goes
-/// meanwhile counts or not.
+/// The bytes of all files below a path, links apart. A file with several names counts once: checkpoints share theirs. What comes and
+/// goes meanwhile counts or not.
 pub fn bytes_below(path: &Path) -> u64 {
     let mut seen = HashSet::new();
     add(path, &mut seen)
@@ -15,7 +15,7 @@ fn add(path: &Path, seen: &mut HashSet<(u64, u64)>) -> u64 {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let of = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(found) if found.is_dir() => add(&entry.path(), seen),
-        Ok(found) if seen.insert((found.dev(), found.ino())) => found.len(),
+        Ok(found) if found.is_file() && seen.insert((found.dev(), found.ino())) => found.len(),
         _ => 0,
     };
     entries.map(of).sum()
