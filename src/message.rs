@@ -1,5 +1,6 @@
 //! What travels: newtypes for everything that is counted, and blocks of records as a source hands them over.
 
+pub mod order;
 pub mod varint;
 
 use std::fmt;

@@ -26,9 +26,9 @@ use crate::runtime::align::Aligner;
 use crate::runtime::channel::{Wakers, edge};
 use crate::runtime::decode::{Keep, SourceDecoder};
 use crate::runtime::partition::{BATCH_RECORDS, PartitionTask};
-use crate::runtime::pipeline::{Pipeline, PipelineContext, Writers, families};
+use crate::runtime::pipeline::{Limits, Pipeline, PipelineContext, Writers, families};
 use crate::runtime::rate_limit::RateLimit;
-use crate::runtime::task::{Limits, Links, RegroupLinks, Worker};
+use crate::runtime::task::{Links, RegroupLinks, Worker};
 use crate::sink::iceberg::IcebergStaging;
 use crate::sink::kafka::{OwnTopic, StagingTarget, TopicStaging};
 use crate::sink::{Nowhere, StagingWriter};
@@ -66,8 +66,8 @@ pub fn launch(
     let stateful: Vec<String> = prepared.lowered.pipelines.iter().flat_map(families).collect();
     let store = open_state(&version, &stateful, options.memory_bytes / PARTS * STORE)?;
     let limits = limits(options.memory_bytes, workers);
-    let context = context(prepared, options.memory_bytes, &limits, workers, manifest, store.clone());
     let wakers = Wakers::new(workers);
+    let context = context(prepared, options.memory_bytes, &limits, workers, manifest, store.clone(), wakers.clone());
     let (reports, from_workers) = unbounded();
     let mut links = make_links(workers, &wakers, &prepared.lowered.pipelines);
     links.reverse();
@@ -129,6 +129,7 @@ fn context<'a>(
     workers: usize,
     manifest: &'a Manifest,
     store: Option<Arc<dyn StateStore>>,
+    wakers: Wakers,
 ) -> PipelineContext<'a> {
     PipelineContext {
         index: 0,
@@ -138,6 +139,7 @@ fn context<'a>(
         zones: &manifest.time_zones,
         store: store.unwrap_or_else(|| Arc::new(MemoryStore::default())),
         fresh: manifest.state.is_none(),
+        wakers,
     }
 }
 

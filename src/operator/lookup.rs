@@ -4,7 +4,7 @@
 //! each; enough keys in order read each block once. So what comes waits until there is enough of it.
 
 use crate::error::Result;
-use crate::message::KeyGroup;
+use crate::message::{KeyGroup, order};
 use crate::state::{Keys, StateStore};
 
 /// Keys that are read at a time.
@@ -114,28 +114,12 @@ pub fn read_in_order<T>(
 }
 
 /// Positions of keys in the order in which the store keeps them: by key group, then by their bytes.
-pub fn key_order(keys: &[(KeyGroup, &[u8])]) -> Vec<u32> {
-    // Compared are six bytes after those that all have in common, beside the key group in one number; the rest only if
-    // these are equal.
-    let shared = shared_prefix(keys);
-    let lead = |(group, key): &(KeyGroup, &[u8])| {
-        let mut lead = [0; 8];
-        lead[..2].copy_from_slice(&group.0.to_be_bytes());
-        let rest = &key[shared..];
-        let length = rest.len().min(6);
-        lead[2..2 + length].copy_from_slice(&rest[..length]);
-        u64::from_be_bytes(lead)
+pub fn key_order(keys: &[(KeyGroup, &[u8])]) -> impl Iterator<Item = usize> {
+    let shared = order::shared_prefix(keys.iter().map(|(_, key)| *key));
+    let lead = move |(group, key): &(KeyGroup, &[u8])| {
+        u64::from(group.0) << 48 | u64::from_be_bytes(order::lead::<8>(key, shared)) >> 16
     };
-    let mut order: Vec<(u64, u32)> = keys.iter().map(lead).zip(0..).collect();
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| keys[a.1 as usize].1.cmp(keys[b.1 as usize].1)));
-    order.into_iter().map(|(_, index)| index).collect()
-}
-
-/// How many bytes all keys begin with.
-fn shared_prefix(keys: &[(KeyGroup, &[u8])]) -> usize {
-    let Some((_, first)) = keys.first() else { return 0 };
-    let common = |a: &[u8], b: &[u8]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
-    keys.iter().fold(first.len(), |shared, (_, key)| common(&first[..shared], key))
+    order::by_lead(keys.iter().map(lead), |a, b| keys[a].1.cmp(keys[b].1))
 }
 
 #[cfg(test)]
@@ -152,7 +136,7 @@ mod tests {
         ) {
             let keys: Vec<_> = keys.into_iter().map(|(group, key)| (group, [prefix.as_bytes(), &key].concat())).collect();
             let borrowed: Vec<_> = keys.iter().map(|(group, key)| (KeyGroup(*group), key.as_slice())).collect();
-            let ordered: Vec<_> = key_order(&borrowed).into_iter().map(|index| borrowed[index as usize]).collect();
+            let ordered: Vec<_> = key_order(&borrowed).map(|index| borrowed[index]).collect();
             let mut expected = borrowed.clone();
             expected.sort();
             prop_assert_eq!(ordered, expected);

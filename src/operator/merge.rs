@@ -10,7 +10,7 @@ use super::exchange::{PartialBlock, Strings, TallyBlock};
 use super::key_index::KeyIndex;
 use super::lookup::{Waiting, key_order, read_in_order};
 use crate::error::{Error, Result};
-use crate::message::KeyGroup;
+use crate::message::{KeyGroup, order};
 use crate::plan::lower::{AggregateCall, AggregateSpec};
 use crate::state::encoding::{KeyEncoder, key_group, key_hash};
 use crate::state::{Changes, Namespace, StateStore, begin_state_key};
@@ -247,7 +247,7 @@ impl GroupOwner {
         let hashed = keys.map(|key| (key_hash(key), key));
         let unknown = hashed.filter(|(hash, key)| self.index.find(*hash, key).is_none());
         let unknown: Vec<(KeyGroup, &[u8])> = unknown.map(|(hash, key)| (key_group(hash), key)).collect();
-        let mut wanted: Vec<(KeyGroup, &[u8])> = key_order(&unknown).iter().map(|&index| unknown[index as usize]).collect();
+        let mut wanted: Vec<(KeyGroup, &[u8])> = key_order(&unknown).map(|index| unknown[index]).collect();
         wanted.dedup();
         let (store, family, namespace) = (self.store.clone(), self.family.clone(), self.namespace);
         let key_of = |(group, key): &(KeyGroup, &[u8]), out: &mut Vec<u8>| stored_key(out, *group, namespace, key);
@@ -295,7 +295,7 @@ impl GroupOwner {
         }
         let from = self.changed.len().saturating_sub(most);
         let mut taken: Vec<(u32, usize)> = self.changed.drain(from..).zip(from..).collect();
-        taken.sort_unstable_by(|a, b| self.index.key(a.0).cmp(self.index.key(b.0)));
+        order::sort_by_key(&mut taken, |(slot, _)| self.index.key(*slot));
         taken.iter().for_each(|(slot, _)| self.flags[*slot as usize].changed = false);
         let previous = match &self.before {
             Some(before) => Some(self.previous(taken.iter().map(|(_, place)| before.get(*place)))?),
@@ -342,7 +342,7 @@ impl GroupOwner {
         let keys: Vec<_> = self.dirty.iter().map(|&slot| (key_group(self.index.hash(slot)), self.index.key(slot))).collect();
         let (mut changes, mut value) = (Changes::default(), Vec::new());
         for place in key_order(&keys) {
-            let (slot, (group, key)) = (self.dirty[place as usize], keys[place as usize]);
+            let (slot, (group, key)) = (self.dirty[place], keys[place]);
             value.clear();
             self.accumulators.iter().for_each(|a| a.encode(slot, &mut value));
             if self.retracts && value == self.empty {

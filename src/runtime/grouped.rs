@@ -77,7 +77,7 @@ impl Grouped {
             Ok(Values::new(number, call, expiry, place, context.room))
         });
         let end = match &spec.regroup {
-            None => End::Table(TableEnd::new(spec, &groups, writer, context.zones)?),
+            None => End::Table(TableEnd::new(spec, &groups, writer, context)?),
             Some(regroup) => End::Regroup(Box::new(Regroup::new(number, spec, regroup, &groups, writer, context)?)),
         };
         Ok(Self {
@@ -128,8 +128,16 @@ impl Grouped {
             ack.rows_changed += groups.num_rows() as u64;
             end.write(groups)?;
         }
-        ack.files = end.prepare(epoch)?;
+        end.prepare(epoch)?;
         self.owner.flush_state()
+    }
+
+    /// Takes the files of the barrier that passed, if they are durable by now. Whether none are on their way any more.
+    pub(super) fn take_staged(&mut self, ack: &mut OutputAck) -> Result<bool> {
+        match &mut self.end {
+            End::Table(end) => end.take_staged(&mut ack.files),
+            End::Regroup(regroup) => regroup.take_staged(ack),
+        }
     }
 
     /// The same, where the rows are grouped again: some of what changed goes to the owners of the second grouping. Whether

@@ -8,5 +8,6 @@ pub mod partition;
 pub mod pipeline;
 pub mod rate_limit;
 mod regroup;
+mod staging;
 mod table_end;
 pub mod task;

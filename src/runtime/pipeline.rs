@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::channel::{Message, Outbox};
+use super::channel::{Message, Outbox, Wakers};
 use super::grouped::Grouped;
 use crate::error::{Error, Result};
 use crate::message::Epoch;
@@ -19,6 +19,9 @@ use crate::protocol::checkpoint::OutputAck;
 use crate::sink::dead_letter::{self, DeadLetter};
 use crate::sink::{Change, StagingWriter};
 use crate::state::StateStore;
+
+/// Fewer changed groups than this never end an epoch early, however little memory there is.
+const MANY_CHANGED: usize = 4096;
 
 /// The writers of one output: its table, and its dead letters if anything can produce some.
 pub struct Writers {
@@ -45,6 +48,8 @@ pub struct PipelineContext<'a> {
     pub store: Arc<dyn StateStore>,
     /// Whether the state is empty: nothing needs to be looked up in it.
     pub fresh: bool,
+    /// To wake a worker whose files are durable.
+    pub wakers: Wakers,
 }
 
 /// One output in one worker.
@@ -237,6 +242,14 @@ impl Pipeline {
         grouped.regroup().map_or(Ok(()), |regroup| regroup.barrier(epoch, ack))
     }
 
+    /// Takes the files of the barrier that passed the owners, if they are durable by now. Whether none are on their way any more.
+    pub fn take_staged(&mut self, ack: &mut OutputAck) -> Result<bool> {
+        match &mut self.tail {
+            Tail::Append(_) => Ok(true),
+            Tail::Grouped(grouped) => grouped.take_staged(ack),
+        }
+    }
+
     /// Entries that the next barrier would write, and groups that changed in this epoch.
     pub fn pressure(&self) -> Pressure {
         match &self.tail {
@@ -278,6 +291,25 @@ impl Pipeline {
             Tail::Append(_) => Ok(()),
             Tail::Grouped(grouped) => grouped.expire(closed_ms),
         }
+    }
+}
+
+/// What bounds a worker's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of its caches.
+    pub cache_bytes: usize,
+    /// Dirty entries that may be left for a barrier.
+    pub dirty: usize,
+    /// Groups changed in an epoch; then a barrier is asked for.
+    pub changed: usize,
+}
+
+impl Limits {
+    /// Whether the groups that changed in an epoch, which stay in memory until its barrier, are `times` too many.
+    pub(super) fn are_exceeded(&self, pressure: &Pressure, times: usize) -> bool {
+        let pinned = pressure.changed > MANY_CHANGED && pressure.memory > times * self.cache_bytes;
+        pinned || pressure.changed > times * self.changed
     }
 }
 

@@ -64,7 +64,7 @@ impl Regroup {
             removed: local()?,
             added: local()?,
             owner: owner_of(aggregate, context, false)?,
-            end: TableEnd::new(spec, &groups, writer, context.zones)?,
+            end: TableEnd::new(spec, &groups, writer, context)?,
             groups: groups.to_arrow(),
             between,
         })
@@ -112,8 +112,13 @@ impl Regroup {
         while let Some(changed) = self.owner.take_changed(CHUNK)? {
             ack.rows_changed += self.write(changed)?;
         }
-        ack.files = self.end.prepare(epoch)?;
+        self.end.prepare(epoch)?;
         self.owner.flush_state()
+    }
+
+    /// As of a grouping whose rows go to a table.
+    pub(super) fn take_staged(&mut self, ack: &mut OutputAck) -> Result<bool> {
+        self.end.take_staged(&mut ack.files)
     }
 
     fn write(&mut self, changed: ChangedGroups) -> Result<u64> {

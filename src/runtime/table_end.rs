@@ -3,12 +3,13 @@
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 
+use super::pipeline::PipelineContext;
+use super::staging::Stager;
 use crate::error::Result;
 use crate::message::Epoch;
 use crate::operator::steps::Steps;
 use crate::plan::lower::PipelineSpec;
 use crate::plan::schema::Schema;
-use crate::plan::time_zones::ZoneTables;
 use crate::sink::{Change, StagedFile, StagingWriter};
 
 /// From groups to the table.
@@ -16,7 +17,7 @@ pub(super) struct TableEnd {
     after: Steps,
     /// The columns of the group key in batches of groups: the first ones, in the order of the primary key.
     key: Vec<usize>,
-    writer: Box<dyn StagingWriter>,
+    stager: Stager,
 }
 
 impl TableEnd {
@@ -25,10 +26,12 @@ impl TableEnd {
         spec: &PipelineSpec,
         groups: &Schema,
         writer: Box<dyn StagingWriter>,
-        zones: &ZoneTables,
+        context: &PipelineContext<'_>,
     ) -> Result<Self> {
-        let after = Steps::compile(&spec.after, groups, None, zones)?;
-        Ok(Self { after, key: (0..spec.primary_key.len()).collect(), writer })
+        let after = Steps::compile(&spec.after, groups, None, context.zones)?;
+        let (wakers, worker) = (context.wakers.clone(), context.index);
+        let stager = Stager::new(writer, move || wakers.wake(worker))?;
+        Ok(Self { after, key: (0..spec.primary_key.len()).collect(), stager })
     }
 
     /// Writes groups as they are now; where no filter accepts one, its row is deleted.
@@ -36,26 +39,35 @@ impl TableEnd {
         let keys = groups.project(&self.key)?;
         let (rows, accepted) = self.after.apply_numbered(groups)?;
         if rows.num_rows() > 0 {
-            self.writer.write(Change::Upsert(rows))?;
+            self.stager.write(Change::Upsert(rows));
         }
-        match accepted {
-            None => Ok(()),
-            Some(accepted) => self.delete_keys(filter_record_batch(&keys, &others(keys.num_rows(), &accepted))?),
+        if let Some(accepted) = accepted {
+            self.delete_keys(filter_record_batch(&keys, &others(keys.num_rows(), &accepted))?);
         }
+        Ok(())
     }
 
     /// Deletes the rows of groups that are gone. The steps behind the grouping have no meaning for them.
     pub(super) fn delete(&mut self, groups: &RecordBatch) -> Result<()> {
-        self.delete_keys(groups.project(&self.key)?)
+        self.delete_keys(groups.project(&self.key)?);
+        Ok(())
     }
 
-    fn delete_keys(&mut self, keys: RecordBatch) -> Result<()> {
-        if keys.num_rows() > 0 { self.writer.write(Change::Delete(keys)) } else { Ok(()) }
+    fn delete_keys(&mut self, keys: RecordBatch) {
+        if keys.num_rows() > 0 {
+            self.stager.write(Change::Delete(keys));
+        }
     }
 
-    /// Makes what was written durable.
-    pub(super) fn prepare(&mut self, epoch: Epoch) -> Result<Vec<StagedFile>> {
-        self.writer.prepare(epoch)
+    /// Begins to make what was written durable.
+    pub(super) fn prepare(&mut self, epoch: Epoch) -> Result<()> {
+        self.stager.prepare(epoch)
+    }
+
+    /// Takes the files of the barrier that was begun, if they are durable by now. Whether none are on their way any more.
+    pub(super) fn take_staged(&mut self, files: &mut Vec<StagedFile>) -> Result<bool> {
+        files.extend(self.stager.take_staged()?.into_iter().flatten());
+        Ok(!self.stager.is_away())
     }
 }
 

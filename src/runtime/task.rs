@@ -17,7 +17,7 @@ use super::align::{Aligned, Aligner};
 use super::channel::{Message, Outbox, Wakers};
 use super::decode::SourceDecoder;
 use super::partition::PartitionTask;
-use super::pipeline::{Pipeline, Pressure};
+use super::pipeline::{Limits, Pipeline, Pressure};
 use super::rate_limit::RateLimit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Epoch;
@@ -33,27 +33,6 @@ const TURN: usize = 32;
 /// A pause with nothing to do, and one with a full outbox.
 const IDLE: Duration = Duration::from_millis(5);
 const BLOCKED: Duration = Duration::from_micros(200);
-/// Fewer changed groups than this never end an epoch early, however little memory there is.
-const MANY_CHANGED: usize = 4096;
-
-/// What bounds a worker's memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of its caches.
-    pub cache_bytes: usize,
-    /// Dirty entries that may be left for a barrier.
-    pub dirty: usize,
-    /// Groups changed in an epoch; then a barrier is asked for.
-    pub changed: usize,
-}
-
-impl Limits {
-    /// Whether the groups that changed in an epoch, which stay in memory until its barrier, are `times` too many.
-    fn are_exceeded(&self, pressure: &Pressure, times: usize) -> bool {
-        let pinned = pressure.changed > MANY_CHANGED && pressure.memory > times * self.cache_bytes;
-        pinned || pressure.changed > times * self.changed
-    }
-}
 
 /// The ends of a worker's queues.
 pub struct Links {
@@ -131,6 +110,8 @@ struct State {
     values_frozen: bool,
     groups_frozen: bool,
     regroups_frozen: bool,
+    /// Of the barrier that has passed everything, while its files are made.
+    staging: Option<Ack>,
     /// The barrier that has reached the group owner, whose changes are on their way to the second grouping.
     emitting: Option<Epoch>,
     next_partition: usize,
@@ -166,6 +147,7 @@ impl Worker {
             values_frozen: false,
             groups_frozen: false,
             regroups_frozen: false,
+            staging: None,
             emitting: None,
             next_partition: 0,
             reported_end: false,
@@ -176,6 +158,7 @@ impl Worker {
         self.expire(self.closed_ms)?;
         while state.running {
             self.obey(&mut state)?;
+            self.acknowledge(&mut state)?;
             let sent = self.links.pump();
             let owned = self.own_regroups(&mut state)? | self.own_groups(&mut state)? | self.own_values(&mut state)?;
             let clear = self.links.partials.is_clear() && self.links.distinct.is_clear();
@@ -332,7 +315,8 @@ impl Worker {
             return Ok(());
         }
         state.groups_frozen = true;
-        self.acknowledge(ack)
+        state.staging = Some(ack);
+        Ok(())
     }
 
     /// Sends what changed to the owners of second groupings as far as there is room, and at last the barrier. Until then
@@ -375,7 +359,7 @@ impl Worker {
                     }
                     state.regroups_frozen = true;
                     ack.stall_us += started.elapsed().as_micros() as u64;
-                    self.acknowledge(ack)?;
+                    state.staging = Some(ack);
                 }
                 Aligned::Empty => break,
             }
@@ -384,8 +368,17 @@ impl Worker {
         Ok(moved)
     }
 
-    /// The barrier has passed everything in this worker: the coordinator hears of it.
-    fn acknowledge(&self, mut ack: Ack) -> Result<()> {
+    /// The barrier has passed everything in this worker: the coordinator hears of it once its files are durable.
+    fn acknowledge(&mut self, state: &mut State) -> Result<()> {
+        let Some(mut ack) = state.staging.take() else { return Ok(()) };
+        let mut durable = true;
+        for (pipeline, output) in self.pipelines.iter_mut().zip(&mut ack.outputs) {
+            durable &= pipeline.take_staged(output)?;
+        }
+        if !durable {
+            state.staging = Some(ack);
+            return Ok(());
+        }
         ack.memory.caches = self.pressure().memory as u64;
         ack.memory.partial_results = self.pipelines.iter().map(|pipeline| pipeline.partial_results() as u64).sum();
         self.report(Report::Ack(Box::new(ack)))

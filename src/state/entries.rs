@@ -1,5 +1,7 @@
 //! Keys and changes, many in one buffer each: what a store is asked for and told, without an allocation for each.
 
+use crate::message::order;
+
 /// Byte strings, one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
@@ -74,7 +76,7 @@ impl Changes {
     pub fn sorted(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let mut order: Vec<u32> = (0..self.keys.len() as u32).collect();
         if !self.keys.iter().is_sorted() {
-            order.sort_unstable_by_key(|&index| self.keys.get(index as usize));
+            order::sort_by_key(&mut order, |index| self.keys.get(*index as usize));
         }
         order.into_iter().map(|index| {
             let index = index as usize;

@@ -22,6 +22,7 @@ use super::snapshot::{Change, rows_of};
 use super::{files, schema};
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::message::order;
 use crate::time;
 
 /// The files that a checkpoint staged for an upsert.
@@ -126,7 +127,7 @@ impl Keys {
     /// All of them, sorted.
     pub(super) fn sorted(&self) -> Vec<&[u8]> {
         let mut keys: Vec<&[u8]> = self.keys.iter().map(AsRef::as_ref).collect();
-        keys.sort_unstable();
+        order::sort_by_key(&mut keys, |key| *key);
         keys
     }
 

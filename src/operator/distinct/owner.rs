@@ -258,7 +258,7 @@ impl DistinctOwner {
             ids.push((group, id));
         }
         let keys: Vec<_> = wanted.iter().map(|wanted| (wanted.group, wanted.value)).collect();
-        let wanted: Vec<&Wanted<'_>> = key_order(&keys).iter().map(|&index| &wanted[index as usize]).collect();
+        let wanted: Vec<&Wanted<'_>> = key_order(&keys).map(|index| &wanted[index]).collect();
         wanted.iter().try_for_each(|wanted| self.load_counter(wanted.group))?;
         let (store, family, namespace) = (self.store.clone(), self.family.clone(), self.namespace);
         let mut dictionary = self.dictionary();
@@ -377,7 +377,7 @@ impl DistinctOwner {
             changes.put(|out| counter_key(out, group, self.namespace), |out| out.extend_from_slice(&next.to_le_bytes()));
         };
         for place in key_order(&keys) {
-            let (slot, (group, value)) = (self.new_values[place as usize], keys[place as usize]);
+            let (slot, (group, value)) = (self.new_values[place], keys[place]);
             // After the values of its key group, as the store has it: 'd' < 'n'.
             if let Some(before) = counted.replace(group).filter(|before| *before != group) {
                 count(before, &mut changes);

@@ -9,6 +9,7 @@ use roaring::RoaringTreemap;
 use super::parts::{Parts, Place};
 use super::{KeyStore, Step};
 use crate::error::{Error, Result};
+use crate::message::order;
 use crate::table::deletes::Positions;
 use crate::table::live::Live;
 use crate::table::scan::RowReader;
@@ -66,7 +67,7 @@ impl KeyIndex {
             each_key(&path, &self.schema, None, &mut |first, rows| {
                 rows.iter().for_each(|key| keys.remove(key));
                 let mut places: Vec<(&[u8], u32)> = rows.iter().copied().zip(first..).collect();
-                places.sort_unstable();
+                order::sort_by_key(&mut places, |(key, _)| *key);
                 self.store.set(&mut places.into_iter().map(|(key, row)| (key, Some(Place { part, row }.into()))))
             })?;
         }

@@ -11,6 +11,7 @@ use super::parts::{Place, Worn};
 use super::places::{KeyIndex, each_key};
 use super::{KeyIndexes, KeyStore, State, failed};
 use crate::error::{Error, Result};
+use crate::message::order;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::maintenance::Rewritten;
 
@@ -64,7 +65,7 @@ impl KeyIndexes {
         others.insert_range(run.first + run.rows..work.rows);
         each_key(work.path, &work.schema, Some(&others), &mut |first, keys| {
             let mut rows: Vec<(&[u8], u32)> = keys.iter().copied().zip(first..).collect();
-            rows.sort_unstable();
+            order::sort_by_key(&mut rows, |(key, _)| *key);
             rows.chunks(CHUNK).try_for_each(|rows| {
                 if stop.load(SeqCst) { Err(Error::internal("stopped")) } else { self.repoint_rows(work, run, part, rows) }
             })
