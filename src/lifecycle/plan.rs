@@ -105,6 +105,19 @@ pub struct Against {
 /// # Errors
 /// The plan is not valid, a position or table is not there, or the log or catalog does not answer.
 pub fn plan(job: JobPlan, options: &Options, settings: &Settings, go_on: &dyn Fn() -> Result<()>) -> Result<Plan> {
+    plan_by(job, options, settings, &|job, topics, machine| sample(job, settings, topics, machine, go_on))
+}
+
+/// The same by what `measure` says of a part of the log.
+///
+/// # Errors
+/// As for [`plan`].
+pub fn plan_by(
+    job: JobPlan,
+    options: &Options,
+    settings: &Settings,
+    measure: &dyn Fn(&JobPlan, &[TopicRange], Machine) -> Result<Sampled>,
+) -> Result<Plan> {
     let lowered = lower(&job)?;
     let now = now_ms();
     let from = Position::parse("--from", options.from.as_deref().unwrap_or("earliest"), now)?;
@@ -120,7 +133,7 @@ pub fn plan(job: JobPlan, options: &Options, settings: &Settings, go_on: &dyn Fn
     }
     let records = topics.iter().map(|topic| topic.records).sum();
     let machine = Machine { parallelism: options.parallelism, memory_bytes: options.memory_bytes };
-    let sampled = if records > 0 { Some(sample(&job, settings, &topics, machine, go_on)?) } else { None };
+    let sampled = if records > 0 { Some(measure(&job, &topics, machine)?) } else { None };
     let sample = sampled.as_ref().map(|sampled| sampled.sample).unwrap_or_default();
     let cost = cost(&sample, records);
     sampled.iter().for_each(|sampled| take_in(sampled, &mut topics, &mut findings));
@@ -156,7 +169,7 @@ fn verdict(findings: &[Finding]) -> &'static str {
 }
 
 /// The table and the newest manifest of the version that it holds.
-fn version_of(table: &str, checkpoints: &Path, settings: &Settings) -> Result<(TableName, Manifest)> {
+pub fn version_of(table: &str, checkpoints: &Path, settings: &Settings) -> Result<(TableName, Manifest)> {
     let name = TableName::parse(table, &settings.catalog_namespace)?;
     let catalog = Catalog::of(settings)?;
     let subject = Subject::load(&catalog, checkpoints, &name)?;
