@@ -42,7 +42,19 @@ def headline(found: Found, diffs: Mapping[str, Diff]) -> str:
     verdict = "not compared" if shown is None else diff_text.verdict(shown.to_dict())
     if len(diffs) > 1:
         verdict = f"{sum(map(bool, diffs.values()))} of {len(diffs)} outputs differ"
-    return f"PREVIEW of {found['job']}, {words.duration(found['last_ms'] // 1000)}: {verdict}"
+    return f"PREVIEW of {found['job']}, the last {_length(found['last_ms'])}: {verdict}"
+
+
+def _length(ms: int) -> str:
+    """As people ask for it.
+
+    >>> _length(86_400_000), _length(7 * 86_400_000), _length(90_000)
+    ('24 h', '7 d', '1 m 30 s')
+    """
+    hours, rest = divmod(ms, 3_600_000)
+    if rest or not hours:
+        return words.duration(ms / 1000)
+    return f"{hours // 24} d" if hours % 24 == 0 and hours > 24 else f"{hours} h"
 
 
 def facts(found: Found) -> Iterable[tuple[str, str]]:
@@ -135,6 +147,11 @@ def next_step(found: Found, script: str | None) -> str:
     align = next(iter(old.values()), None)
     if script is None:
         given: Any = dict(tables) if set(tables) - {""} else next(iter(tables.values()), None)
-        return f'job.run(mode="reprocess", output_table={given!r}' + (f", align={align!r})" if align else ")")
+        arguments = [
+            'mode="reprocess"',
+            *([f"output_table={given!r}"] if given else []),
+            *([f"align={align!r}"] if align else []),
+        ]
+        return f"job.run({', '.join(arguments)})"
     options = [f"--output-table {name}={table}" if name else f"--output-table {table}" for name, table in tables.items()]
     return " ".join(["python", script, "--mode reprocess", *options, *([f"--align {align}"] if align else [])])

@@ -172,7 +172,7 @@ def preview(
         output_table=output_table,
         from_=None,
         until=None,
-        parallelism=parallelism or os.cpu_count() or 1,
+        parallelism=(os.cpu_count() or 1) if parallelism is None else parallelism,
         memory=memory,
         checkpoint_interval="10s",
     )
@@ -188,6 +188,7 @@ def preview(
     if scope["old"] is not None and scope["pairs"]:
         runs["old"] = _ran(scope["old"], _run(scope["old"], options, settings, follower))
     diffs, unlike = _compare(scope, settings)
+    certificate = certifying(scope, new, options, settings, config, follower.check) if certify else None
     document = json.dumps(scope["new"]["plan"])
     priced = {
         "against": None if scope["old"] is None else scope["old"]["found_by"],
@@ -198,7 +199,6 @@ def preview(
     }
     measured = {"tables": list(scope["new"]["tables"].values()), "seconds": new.seconds}
     price = json.loads(_kappa.price(settings, document, json.dumps(priced), json.dumps(measured)))
-    certificate = certifying(scope, new, options, settings, config, follower.check) if certify else None
     found = {
         "job": job.name,
         "fingerprint": scope["new"]["fingerprint"],

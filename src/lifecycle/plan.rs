@@ -22,6 +22,7 @@ use crate::checkpoint::store::VersionDir;
 use crate::config::Settings;
 use crate::durable::size::{bytes_below, free_at};
 use crate::error::{Error, Result};
+use crate::job::certificates;
 use crate::job::options::Position;
 use crate::plan::fingerprint::fingerprint;
 use crate::plan::logical::JobPlan;
@@ -108,16 +109,14 @@ pub fn plan(job: JobPlan, options: &Options, settings: &Settings, go_on: &dyn Fn
     plan_by(job, options, settings, &|job, topics, machine| sample(job, settings, topics, machine, go_on))
 }
 
-/// The same by what `measure` says of a part of the log.
+/// What reading a part of the log took.
+pub type Measure<'a> = dyn Fn(&JobPlan, &[TopicRange], Machine) -> Result<Sampled> + 'a;
+
+/// The same by what `measure` says.
 ///
 /// # Errors
 /// As for [`plan`].
-pub fn plan_by(
-    job: JobPlan,
-    options: &Options,
-    settings: &Settings,
-    measure: &dyn Fn(&JobPlan, &[TopicRange], Machine) -> Result<Sampled>,
-) -> Result<Plan> {
+pub fn plan_by(job: JobPlan, options: &Options, settings: &Settings, measure: &Measure<'_>) -> Result<Plan> {
     let lowered = lower(&job)?;
     let now = now_ms();
     let from = Position::parse("--from", options.from.as_deref().unwrap_or("earliest"), now)?;
@@ -126,6 +125,11 @@ pub fn plan_by(
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
     let old = options.against.as_deref().map(|table| version_of(table, &checkpoints, settings)).transpose()?;
     let mut findings = Vec::new();
+    findings.extend(
+        certificates::check(&checkpoints, &fingerprint, false)
+            .err()
+            .map(|error| Finding::new(Level::Refused, error.code(), error.message(), error.hint_text().unwrap_or_default())),
+    );
     let range = |spec| range_of(spec, settings, (&from, &until), &mut findings);
     let mut topics = lowered.sources.iter().map(range).collect::<Result<Vec<_>>>()?;
     if let Some((table, manifest)) = &old {

@@ -395,6 +395,8 @@ mod tests {
     fn a_new_name_needs_no_proof() {
         let granted = decide("n", None, &version("v1", 1, &[]), &[], &Request::default(), 0).unwrap();
         assert_eq!(granted.notes, ["n is new: there was nothing to compare v1 with"]);
+        let preview = Version { is_preview: true, ..version("v1", 1, &[]) };
+        assert_eq!(decide("n", None, &preview, &[], &Request::default(), 0).unwrap_err().code(), "is_a_preview");
         let unfinished = Version { is_unfinished: true, ..version("v1", 1, &[]) };
         assert_eq!(decide("n", None, &unfinished, &[], &Request::default(), 0).unwrap_err().code(), "catching_up");
     }
