@@ -258,6 +258,7 @@ class Job:
         output_table: str | Mapping[str, str] | None = None,
         against: str | None = None,
         certify: bool = False,
+        allow_gaps: bool = False,
         parallelism: int | None = None,
         memory: str | int = "512MiB",
         config: Mapping[str, Any] | None = None,
@@ -271,7 +272,7 @@ class Job:
         `output_table` is the table of the full run. `against` names the version to compare with, by a name that shows it or its
         table; by itself it is the version of this job that a name shows, else the one in `output_table`. With `certify` the
         plan is run a second time, with other threads and its process killed in between, and must give the same rows: a job
-        that fails gets no new version without `force`.
+        that fails gets no new version without `force`. `allow_gaps` begins where the log does, if that is later.
 
         >>> import kappa
         >>> from kappa.testing import temporary
@@ -293,6 +294,7 @@ class Job:
             output_table=output_table,
             against=against,
             certify=certify,
+            allow_gaps=allow_gaps,
             parallelism=parallelism,
             memory=memory,
             config=config,

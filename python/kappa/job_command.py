@@ -163,6 +163,7 @@ def preview(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Ou
                 output_table=_tables(args.output_table),
                 against=args.against,
                 certify=args.certify,
+                allow_gaps=args.allow_gaps,
                 parallelism=args.parallelism,
                 memory=args.memory,
                 config={**config, **config_of(args)},

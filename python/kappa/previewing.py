@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kappa import _kappa, diff_html, html, preview_text
 from kappa.certifying import certify as certifying
 from kappa.comparison import Diff
-from kappa.exceptions import RefusedError
+from kappa.exceptions import DataError, RefusedError
 from kappa.planning import Plan
 from kappa.report import RunReport
 from kappa.rows import Rows
@@ -159,6 +159,7 @@ def preview(
     output_table: str | Mapping[str, str] | None,
     against: str | None,
     certify: bool,
+    allow_gaps: bool,
     parallelism: int | None,
     memory: str | int,
     config: Mapping[str, Any] | None,
@@ -181,13 +182,20 @@ def preview(
         "output_tables": options["output_tables"],
         "against": against,
         "certify": certify,
+        "allow_gaps": allow_gaps,
     }
     scope = json.loads(_kappa.preview(settings, job.to_json(), json.dumps(asked)))
     new = _run(scope["new"], options, settings, follower)
     runs = {"new": _ran(scope["new"], new)}
+    diffs: dict[str, Diff] = {}
+    unlike: list[str] = []
     if scope["old"] is not None and scope["pairs"]:
-        runs["old"] = _ran(scope["old"], _run(scope["old"], options, settings, follower))
-    diffs, unlike = _compare(scope, settings)
+        try:
+            runs["old"] = _ran(scope["old"], _run(scope["old"], options, settings, follower))
+        except DataError as error:  # the new plan may be the cure
+            unlike = [f"the old plan stops, and there is nothing to compare with: {error}"]
+        else:
+            diffs, unlike = _compare(scope, settings)
     certificate = certifying(scope, new, options, settings, config, follower.check) if certify else None
     document = json.dumps(scope["new"]["plan"])
     priced = {
@@ -227,7 +235,8 @@ def _ran(side: Mapping[str, Any], report: RunReport) -> dict[str, Any]:
 
 def _compare(scope: Mapping[str, Any], settings: _kappa.Settings) -> tuple[dict[str, Diff], list[str]]:
     """By output what differs; and of those that cannot be compared, why."""
-    diffs, unlike = {}, []
+    diffs: dict[str, Diff] = {}
+    unlike = []
     for output, (old, new) in scope["pairs"]:
         try:
             diffs[output] = Diff(_kappa.diff(settings, old, new, "{}"))

@@ -269,6 +269,23 @@ def test_tables_that_cannot_be_compared_are_a_finding(shown: list[dict[str, Any]
     assert "m.v3__preview and m.v4__preview cannot be compared: table m.v3__preview has the key (day)" in str(found)
 
 
+def test_an_old_plan_that_a_record_stops_is_a_finding(place: Path) -> None:
+    fill(payments())
+
+    def lenient(policy: Any) -> kappa.Job:
+        job = kappa.Job("daily")
+        read = job.read("payments", schema=SCHEMA, event_time="event_time", on_bad_record=policy)
+        job.write(read.group_by(day=col("event_time").dt.date()).agg(n=kappa.len()))
+        return job
+
+    lenient("fail").run(mode="reprocess", output_table="m.v3", progress=False)
+    kappa.Log().append("payments", [b'{"amount": "many"}'], partition=1)
+    found = preview(lenient("skip"), against="m.v3")
+    assert (found.differs, found.compared) == (True, False)
+    assert "the old plan stops, and there is nothing to compare with: " in str(found)
+    assert [row["n"] > 0 for row in kappa.read("m.v4__preview").to_dicts()] == [True, True]
+
+
 Lives = list[list[dict[str, Any]]]
 
 

@@ -38,7 +38,12 @@ pub struct Options {
     pub against: Option<String>,
     /// Whether the new plan is run a second time.
     pub certify: bool,
+    /// Begins where the log does, if that is later: groups may lack records then, the same in both.
+    pub allow_gaps: bool,
 }
+
+/// No group begins before the year 1.
+const EARLIEST_MS: i64 = -62_135_596_800_000;
 
 /// What is run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -87,17 +92,17 @@ pub fn scope(job: JobPlan, options: &Options, settings: &Settings) -> Result<Sco
     }
     // A clock that is ahead is no reason to see nothing.
     let until_ms = newest.map_or_else(now_ms, |newest| newest.min(now_ms()));
-    let asked_ms = until_ms.saturating_sub(options.last_ms);
+    let asked_ms = until_ms.saturating_sub(options.last_ms).max(EARLIEST_MS);
     let mut from_ms = asked_ms;
     for side in [Some(&new), old.as_ref()].into_iter().flatten() {
         for group in side.groups(&mut notes)? {
-            from_ms = from_ms.min(group_begin(&group, side.zones(), asked_ms)?);
+            from_ms = from_ms.min(group_begin(&group, side.zones(), asked_ms)?).max(EARLIEST_MS);
         }
     }
     let mut vectors = Vectors::new();
     for spec in &specs {
         if !vectors.contains_key(&spec.read.topic) {
-            vectors.insert(spec.read.topic.clone(), vector(spec, from_ms, settings)?);
+            vectors.insert(spec.read.topic.clone(), vector(spec, from_ms, options.allow_gaps, settings)?);
         }
     }
     [Some(&mut new), old.as_mut()].into_iter().flatten().for_each(|side| side.read(from_ms, &vectors));
@@ -109,19 +114,22 @@ pub fn scope(job: JobPlan, options: &Options, settings: &Settings) -> Result<Sco
 }
 
 /// From where to where a topic is read.
-fn vector(spec: &SourceSpec, from_ms: i64, settings: &Settings) -> Result<BTreeMap<i32, (i64, i64)>> {
+fn vector(spec: &SourceSpec, from_ms: i64, allow_gaps: bool, settings: &Settings) -> Result<BTreeMap<i32, (i64, i64)>> {
     let log = source::open(&spec.read.topic, settings, Reading::default())?;
-    let domain = new_domain(spec, log.as_ref(), &Position::Time(from_ms), Some(&Position::Head), false);
+    let domain = new_domain(spec, log.as_ref(), &Position::Time(from_ms), Some(&Position::Head), allow_gaps);
     let SourceState { partitions, .. } = domain.map_err(|error| {
         if error.code() != "retention_gap" {
             return error;
         }
         let message = format!(
-            "topic {} does not reach back to {}, where groups begin that the preview would show",
+            "topic {} may not reach back to {}, where groups begin that the preview would show",
             spec.read.topic,
             format_utc(from_ms)
         );
-        Error::refused("retention_gap", message).hint("ask for less: --preview 1h; of what is kept nothing earlier is whole")
+        let places = error.context().iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
+        Error::refused("retention_gap", message)
+            .with("at", places)
+            .hint("ask for less: --preview 1h; or --allow-gaps: what is gone is missing in both")
     })?;
     Ok(partitions.iter().map(|(number, state)| (*number, (state.start.0, state.end.unwrap_or(state.start).0))).collect())
 }

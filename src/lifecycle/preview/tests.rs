@@ -52,6 +52,7 @@ fn asked(job: JobPlan, last_hours: i64, table: &str, against: Option<&str>, sett
         output_tables: [(String::new(), table.to_owned())].into(),
         against: against.map(str::to_owned),
         certify: true,
+        allow_gaps: false,
     };
     scope(job, &options, settings)
 }
@@ -120,5 +121,16 @@ fn what_the_log_has_no_more_is_refused() {
     let error = asked(by_day(0), 24, "v4", None, &settings).unwrap_err();
     assert_eq!(error.code(), "retention_gap");
     assert!(error.message().contains("2026-04-23T18:30:00Z, where groups begin"), "{error}");
+    assert!(error.to_string().contains("partition 0, log_start "), "{error}");
     assert!(asked(by_day(0), 4, "v4", None, &settings).is_ok());
+    let options = Options {
+        last_ms: i64::MAX,
+        output_tables: [(String::new(), "v4".to_owned())].into(),
+        against: None,
+        certify: false,
+        allow_gaps: true,
+    };
+    let all = scope(by_day(0), &options, &settings).unwrap();
+    assert_eq!(all.vectors[TOPIC][&0].1, 120);
+    assert!(all.vectors[TOPIC][&0].0 > 80 && all.from_ms == EARLIEST_MS, "{all:?}");
 }
