@@ -22,13 +22,13 @@ pub fn preview(py: Python<'_>, settings: &Settings, job: &str, options: &str) ->
     detached(py, || to_json(&scoping(from_json("the plan", job)?, &from_json("the options", options)?, &settings)?))
 }
 
-/// What the full run of a previewed job would read, cost and change, as JSON; `options` and `measured` are JSON.
+/// What the full run of a previewed job would read, cost and change, as JSON; `options` and `measured` are JSON. A signal ends it.
 #[pyfunction]
 pub fn price(py: Python<'_>, settings: &Settings, job: &str, options: &str, measured: &str) -> PyResult<String> {
     let settings = settings.0.clone();
-    detached(py, || {
+    interruptible(py, |go_on| {
         let (options, measured) = (from_json("the options", options)?, from_json("the measure", measured)?);
-        to_json(&pricing::price(from_json("the plan", job)?, &options, &measured, &settings)?)
+        to_json(&pricing::price(from_json("the plan", job)?, &options, &measured, &settings, go_on)?)
     })
 }
 

@@ -127,15 +127,24 @@ def test_the_next_preview_replaces_it(shown: list[dict[str, Any]], place: Path) 
 
 
 def test_the_price_is_that_of_the_full_run_by_what_the_preview_took(shown: list[dict[str, Any]]) -> None:
-    found = preview(daily())
-    price = found.price.to_dict()
+    found = preview(daily(), "7d")
+    price, took = found.price.to_dict(), found.to_dict()["runs"]["new"]
+    assert took["read"] == len(shown)
     assert (price["records"], price["sample"]["records"]) == (len(shown), len(shown))
-    assert not price["cost"]["exact"], "most of what was read lies before the window"
+    assert price["sample"]["seconds"] == found.price.seconds == pytest.approx(took["seconds"])
+    # A third of what was read lay before the window: it makes state and rows in the full run.
+    assert not price["cost"]["exact"]
+    whole = preview(daily(), "30d")
+    assert whole.price.to_dict()["cost"]["exact"]
+    state = (found.price.to_dict()["cost"]["state_bytes"], whole.price.to_dict()["cost"]["state_bytes"])
+    assert 0.8 < state[0] / state[1] < 1.6
     assert price["cost"]["output_bytes"] > 0
-    assert price["cost"]["state_bytes"] > 0
-    assert found.price.seconds == pytest.approx(price["sample"]["seconds"])
     assert [change["what"] for change in found.price.changes] == ["filter"]
     assert price["against"]["table"] == "m.name"
+    # Where nearly all did, a sample says more.
+    last = preview(daily(), "1h")
+    assert last.price.to_dict()["sample"]["seconds"] != last.to_dict()["runs"]["new"]["seconds"]
+    assert last.price.to_dict()["cost"]["exact"], "the sample is the whole log"
 
 
 def test_the_screen_and_the_document(shown: list[dict[str, Any]], script: Callable[..., Path]) -> None:

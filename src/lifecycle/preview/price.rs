@@ -1,4 +1,4 @@
-//! The price of the full run, measured on the preview's.
+//! The price of the full run, measured on the preview's where that is like it.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::job::events::total_counts;
 use crate::lifecycle::plan::judge::Sample;
 use crate::lifecycle::plan::sample::Sampled;
-use crate::lifecycle::plan::{Options, Plan, plan_by};
+use crate::lifecycle::plan::{Options, Plan, plan, plan_by};
 use crate::plan::logical::JobPlan;
 use crate::query::diff::side::Subject;
 use crate::table::scan::Parts;
@@ -24,12 +24,22 @@ pub struct Measured {
     pub seconds: f64,
 }
 
-/// What the full run would read, cost and change.
+/// What the full run would read, cost and change. Where most of what the preview read lay before its window, and was left out, it
+/// tells little of what grouping costs: then it is measured as a plan is.
 ///
 /// # Errors
 /// As for a plan.
-pub fn price(job: JobPlan, options: &Options, measured: &Measured, settings: &Settings) -> Result<Plan> {
+pub fn price(
+    job: JobPlan,
+    options: &Options,
+    measured: &Measured,
+    settings: &Settings,
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<Plan> {
     let (sample, left_out) = sample(measured, settings)?;
+    if left_out > sample.records / 2 {
+        return plan(job, options, settings, go_on);
+    }
     let measure = |_: &JobPlan, _: &_, _| Ok(Sampled { sample, read: Vec::new(), failure: None });
     let mut plan = plan_by(job, options, settings, &measure)?;
     // What was left out leaves its groups out.
