@@ -295,12 +295,12 @@ def test_an_old_plan_that_a_record_stops_is_a_finding(place: Path) -> None:
     assert [row["n"] > 0 for row in kappa.read("m.v4__preview").to_dicts()] == [True, True]
 
 
-Lives = list[list[dict[str, Any]]]
+Lives = list[tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
 @contextmanager
 def watched(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], Any] | None = None) -> Iterator[Lives]:
-    """What the processes of the second run tell, by process; with `change` their plan is another one."""
+    """By process of the second run, its options and what it tells; with `change` its plan is another one."""
     lives: Lives = []
     run = apart.running
 
@@ -309,7 +309,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], 
         plan = plan if change is None else change(json.loads(json.dumps(plan)))
         with run(plan, options, config) as child:
             events: list[dict[str, Any]] = []
-            lives.append(events)
+            lives.append((options, events))
             told = child.events
 
             def noted() -> Iterator[dict[str, Any]]:
@@ -338,7 +338,8 @@ def test_a_certificate_is_two_runs_and_a_kill(
     assert first["contents"] == second["contents"]
     assert first["contents"][""]["rows"] == 2
     # The first process was killed in the middle, the second went on from there.
-    killed, resumed = lives
+    (options, killed), (same, resumed) = lives
+    assert (options["parallelism"], same["parallelism"], options["replace"], same["replace"]) == (1, 1, True, False)
     assert [event["event"] for event in killed if event["event"] in ("started", "checkpoint", "report", "complete")] == [
         "started",
         "checkpoint",
