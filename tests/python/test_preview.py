@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kappa
+from catalog_support import Place
 from conftest import SCHEMA, cli, command, document
 from kappa import apart, certifying, col
 from kappa.exceptions import ConfigError, KappaError, RefusedError
@@ -431,6 +432,25 @@ def test_an_error_of_the_other_process_is_the_previews(shown: list[dict[str, Any
     with watched(monkeypatch, nonsense), pytest.raises(KappaError, match="nowhere") as error:
         preview(daily(), certify=True)
     assert not isinstance(error.value, RefusedError)
+
+
+@pytest.mark.slow
+def test_it_is_replaced_in_each_catalog(catalog: Place) -> None:
+    """Behind REST, too, where a table cannot be put in the place of another."""
+    at = catalog.namespace
+    records = payments()
+    fill(records)
+    daily(right=False).run(mode="reprocess", output_table=f"{at}.v3", progress=False)
+    kappa.promote(f"{at}.name", f"{at}.v3")
+    first = preview(daily(), table=f"{at}.v4", against=f"{at}.name")
+    more = payments(50, seed=8)[-10:]
+    kappa.Log().append("payments", more, key="merchant_id")
+    second = preview(daily(), table=f"{at}.v4", against=f"{at}.name", certify=True)
+    assert first.changed.to_dicts() != second.changed.to_dicts()
+    assert second.certificate is not None
+    assert (second.certificate["passed"], second.certificate["runs"][1]["kills"]) == (True, 1)
+    rows = {row["day"]: row["total"] for row in kappa.read(f"{at}.v4__preview").to_dicts()}
+    assert rows == oracle([*records, *more], date(2026, 3, 11))
 
 
 @pytest.mark.slow
