@@ -170,7 +170,8 @@ def preview(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Ou
                 follower=_Follower(stopper, args),
             )
         except KeyboardInterrupt:
-            return Outcome(exit=128 + (stopper.received or signal.SIGINT))
+            message = "the preview was interrupted: nothing is compared, and the next one begins anew"
+            return Outcome(exit=128 + (stopper.received or signal.SIGINT), warnings=[message])
     failed = found.certificate is not None and not found.certificate["passed"]
     script = os.path.basename(sys.argv[0]) or "JOB.py"
     return Outcome(found.to_dict(), found.summary(script), exit=3 if failed else int(found.differs))

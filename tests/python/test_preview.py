@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
@@ -484,3 +487,18 @@ def test_over_a_topic_of_a_cluster(kafka: Kafka, topic: str, place: Path) -> Non
     assert found.certificate is not None
     assert (found.certificate["passed"], found.certificate["runs"][1]["kills"]) == (True, 1)
     assert kafka.group_offsets("kappa-default.v2__preview", topic) == {}
+
+
+def test_an_interrupt_ends_it_and_leaves_no_process(shown: list[dict[str, Any]], script: Callable[..., Path]) -> None:
+    words = ["--preview", "24h", "--output-table", "m.v4", "--certify", "--parallelism", "1"]
+    child = subprocess.Popen([sys.executable, str(script()), *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "reprocess complete" in line:
+            break
+    child.send_signal(signal.SIGTERM)
+    out, errors = child.communicate(timeout=60)
+    assert (child.returncode, out) == (143, ""), errors
+    assert "the preview was interrupted: nothing is compared, and the next one begins anew" in errors
+    assert all(not it["process"]["is_running"] for it in kappa.status().versions)
+    assert preview(daily()).differs
