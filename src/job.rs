@@ -2,6 +2,7 @@
 
 mod align;
 mod allocator;
+pub mod certificates;
 pub mod domain;
 pub mod events;
 mod key_file;
@@ -11,6 +12,7 @@ pub mod monitor;
 pub mod options;
 pub mod outputs;
 pub mod prepare;
+pub mod preview;
 pub mod version;
 pub mod watch;
 
@@ -67,7 +69,7 @@ pub fn start_prepared(prepared: Prepared, options: RunOptions) -> Result<Run> {
     let control = Arc::new(Control::default());
     let (teller, events) = Teller::new();
     teller.tell(started(&prepared, &version));
-    notices(&version).into_iter().for_each(|event| teller.tell(event));
+    notices(&version).into_iter().chain(uncertified(&prepared)).for_each(|event| teller.tell(event));
     let supervised = control.clone();
     allocator::give_memory_back();
     let thread = std::thread::Builder::new()
@@ -140,7 +142,7 @@ fn supervise(
         watched: watched.clone(),
         memory: memory.clone(),
         sources: prepared.sources.clone(),
-        group: prepared.targets.first().map(|first| consumer_group(&first.to_string())).unwrap_or_default(),
+        group: prepared.targets.first().filter(|_| !prepared.is_preview()).map(|first| consumer_group(&first.to_string())),
     });
     let Launched { workers, coordinator, reports } = launch(prepared, version, options, control, watched.clone(), observer)?;
     let monitor = Monitor {
@@ -319,6 +321,12 @@ fn notices(version: &OwnedVersion) -> Vec<Event> {
     notices
 }
 
+/// A version that there is goes on, whatever a certificate has said since; whoever runs it should know.
+fn uncertified(prepared: &Prepared) -> Option<Event> {
+    let error = certificates::check(&prepared.checkpoints, &prepared.fingerprint, false).err()?;
+    (!prepared.is_preview()).then(|| Event::Notice { level: "warning", message: error.message().to_owned(), time_ms: now_ms() })
+}
+
 /// Turns what the coordinator tells into events.
 struct Told {
     events: Teller,
@@ -328,8 +336,8 @@ struct Told {
     /// The most that was held at any checkpoint.
     memory: Arc<Mutex<MemoryUse>>,
     sources: Vec<Arc<dyn LogSource>>,
-    /// The consumer group that tools for lag look at; nothing is ever read from it.
-    group: String,
+    /// The consumer group that tools for lag look at; nothing is ever read from it. A preview has none.
+    group: Option<String>,
 }
 
 impl Observer for Told {
@@ -344,7 +352,9 @@ impl Observer for Told {
             rows_changed: done.rows_changed,
             time_ms: now_ms(),
         });
-        self.sources.iter().zip(&done.positions).for_each(|(source, positions)| source.publish(&self.group, positions));
+        if let Some(group) = &self.group {
+            self.sources.iter().zip(&done.positions).for_each(|(source, positions)| source.publish(group, positions));
+        }
         failpoint::hit("K19");
     }
 

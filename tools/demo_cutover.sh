@@ -22,23 +22,26 @@ sed 's/status") == "captured"/status") != "captured"/' "$root/examples/kappa_dis
 "$bin/kappa" promote "$name" "${name}_v3"
 look
 
-say "3. 02:00: the number is far too low. The script is mended, and version 4 is built beside version 3"
+say "3. 02:00: the number is far too low. The script is mended, and tried on the last day beside the plan that serves"
 cp "$root/examples/kappa_distinct_merchants.py" right.py
 diff wrong.py right.py || true
+"$bin/python" right.py --preview 24h --certify --output-table "${name}_v4" || [ $? = 1 ] # 1: something differs
+
+say "4. version 4 is built beside version 3"
 "$bin/python" right.py --mode reprocess --output-table "${name}_v4"
 
-say "4. kappa diff ${name}_v3 ${name}_v4"
+say "5. kappa diff ${name}_v3 ${name}_v4"
 "$bin/kappa" diff "${name}_v3" "${name}_v4" --exit-zero
 
-say "5. kappa promote $name ${name}_v4"
+say "6. kappa promote $name ${name}_v4"
 "$bin/kappa" promote "$name" "${name}_v4"
 look
 
-say "6. was that right? kappa rollback $name, and as it was before"
+say "7. was that right? kappa rollback $name, and as it was before"
 "$bin/kappa" rollback "$name"
 look
 
-say "7. it was: once more"
+say "8. it was: once more"
 "$bin/kappa" promote "$name" "${name}_v4"
 look
 "$bin/kappa" serving history "$name"

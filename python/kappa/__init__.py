@@ -41,6 +41,7 @@ from kappa.job import Finding, Job
 from kappa.log import Log, Record
 from kappa.overview import Status, status
 from kappa.planning import Plan
+from kappa.previewing import Preview
 from kappa.queries import sql
 from kappa.report import RunReport
 from kappa.rows import Rows
@@ -72,6 +73,7 @@ __all__ = [
     "Mode",
     "Plan",
     "Position",
+    "Preview",
     "Promotion",
     "Record",
     "Rows",

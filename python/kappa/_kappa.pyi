@@ -16,14 +16,18 @@ __all__ = [
     "Settings",
     "__version__",
     "after_fork",
+    "certify",
     "check",
     "check_key",
+    "content",
     "diff",
     "explain",
     "extents",
     "fingerprint",
     "gc",
     "plan",
+    "preview",
+    "price",
     "promote",
     "read",
     "rollback",
@@ -92,6 +96,18 @@ def diff(settings: Settings, a: str, b: str, options: str) -> Diff:
 
 def plan(settings: Settings, job: str, options: str) -> str:
     """What a reprocess of a job would do, as JSON; `options` are JSON."""
+
+def preview(settings: Settings, job: str, options: str) -> str:
+    """What a preview runs, as JSON; `options` are JSON."""
+
+def price(settings: Settings, job: str, options: str, measured: str) -> str:
+    """What the full run of a previewed job would do, as JSON; `options` and `measured` are JSON."""
+
+def content(settings: Settings, table: str) -> str:
+    """The rows of a table and the hash of their multiset, as JSON."""
+
+def certify(settings: Settings, job: str, certificate: str) -> str:
+    """Keeps the replay certificate of a plan, and gives it; both are JSON."""
 
 def status(settings: Settings, name: str | None) -> str:
     """The versions there are, or that of one table, as JSON."""

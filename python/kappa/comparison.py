@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from kappa import _kappa, diff_html, diff_text
 from kappa.rows import Rows
@@ -12,6 +12,16 @@ from kappa.settings import resolve
 from kappa.units import size_bytes
 
 _IN_DOCUMENT = 20
+
+
+class _Native(Protocol):
+    """A comparison as the engine makes it."""
+
+    def report(self) -> str: ...
+    def changed(self) -> _kappa.Rows: ...
+    def only_in_a(self) -> _kappa.Rows: ...
+    def only_in_b(self) -> _kappa.Rows: ...
+    def by_day(self) -> _kappa.Rows: ...
 
 
 class Diff:
@@ -35,7 +45,7 @@ class Diff:
     [{'day': datetime.date(1970, 1, 1), 'n_a': 1, 'n_b': 0}]
     """
 
-    def __init__(self, native: _kappa.Diff) -> None:
+    def __init__(self, native: _Native) -> None:
         self._native = native
         self._report: dict[str, Any] = json.loads(native.report())
 

@@ -14,8 +14,9 @@ from kappa.datatypes import DataType, fields_to_json
 from kappa.exceptions import KappaError
 from kappa.expr import Node
 from kappa.planning import Plan, plan
+from kappa.previewing import Preview, preview
 from kappa.report import RunReport
-from kappa.run import Mode, Run, run_to_end, start
+from kappa.run import Mode, Run, Waiting, run_to_end, start
 from kappa.stream import GroupedStream, Stream
 from kappa.topic import KafkaTopic
 from kappa.units import Duration, Position, duration_ms
@@ -249,6 +250,56 @@ class Job:
         [{'output': None, 'what': 'filter', 'before': 'x > 0', 'after': 'x > 1'}]
         """
         return plan(self, against=against, from_=from_, until=until, parallelism=parallelism, memory=memory, config=config)
+
+    def preview(
+        self,
+        last: Duration,
+        *,
+        output_table: str | Mapping[str, str] | None = None,
+        against: str | None = None,
+        certify: bool = False,
+        allow_gaps: bool = False,
+        parallelism: int | None = None,
+        memory: str | int = "512MiB",
+        config: Mapping[str, Any] | None = None,
+        progress: bool | None = None,
+    ) -> Preview:
+        """What the job would change, over the last hours of the log: its plan, and the stored plan of the version that serves,
+        are run over the same records, back to where the group begins that holds the time of `last` ago, into tables called
+        `TABLE__preview` that the next preview replaces; then they are compared, and the full run is priced. Nothing is
+        promoted.
+
+        `output_table` is the table of the full run. `against` names the version to compare with, by a name that shows it or its
+        table; by itself it is the version of this job that a name shows, else the one in `output_table`. With `certify` the
+        plan is run a second time, with other threads and its process killed in between, and must give the same rows: a job
+        that fails gets no new version without `force`. `allow_gaps` begins where the log does, if that is later.
+
+        >>> import kappa
+        >>> from kappa.testing import temporary
+        >>> with temporary():
+        ...     kappa.Log().create("t")
+        ...     _ = kappa.Log().append("t", [{"at": i * 3_600_000} for i in range(72)])
+        ...     job = kappa.Job("hours")
+        ...     read = job.read("t", schema={"at": kappa.Timestamp("ms")}, event_time="at")
+        ...     job.write(read.group_by(day=kappa.col("at").dt.date()).agg(hours=kappa.len()))
+        ...     preview = job.preview("6h", output_table="hours", progress=False)
+        ...     kappa.read(preview.tables[""]).to_dicts()
+        [{'day': datetime.date(1970, 1, 3), 'hours': 24}]
+        >>> preview.compared, preview.differs
+        (False, False)
+        """
+        return preview(
+            self,
+            last,
+            output_table=output_table,
+            against=against,
+            certify=certify,
+            allow_gaps=allow_gaps,
+            parallelism=parallelism,
+            memory=memory,
+            config=config,
+            follower=Waiting(progress),
+        )
 
     def start(
         self,

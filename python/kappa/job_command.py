@@ -17,6 +17,8 @@ from kappa import progress
 from kappa.callsite import user_frame
 from kappa.document import Outcome, Parser, add_global_arguments, config_of, perform
 from kappa.exceptions import ConfigError, RefusedError
+from kappa.previewing import preview as previewing
+from kappa.report import RunReport
 from kappa.run import Run
 
 if TYPE_CHECKING:
@@ -66,7 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--explain", action="store_true", help="print the plan and exit")
     show.add_argument("--check", action="store_true", help="list what is unsafe to replay; exit status 1 if anything is")
     show.add_argument("--plan", action="store_true", help="say what a reprocess would read, cost and change, and exit")
-    show.add_argument("--against", metavar="TABLE", help="with --plan: compare with the version that this table holds")
+    show.add_argument(
+        "--preview", metavar="DURATION", help="try the plan on so much of the log's end, beside the one that serves"
+    )
+    show.add_argument("--certify", action="store_true", help="with --preview: run it twice, with a kill, for the same rows")
+    show.add_argument(
+        "--against", metavar="TABLE", help="with --plan, --preview: compare with this table's version, or a name's"
+    )
     look = parser.add_argument_group("output")
     look.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto", help="how a run is shown (auto)")
     look.add_argument("--log-format", choices=["text", "json"], default="text", help="lines for people or for machines (text)")
@@ -90,8 +98,11 @@ def main(job: Job, argv: Sequence[str] | argparse.Namespace | None, config: Mapp
             return check(job)
         if args.plan:
             return plan(job, args, config)
-        if args.against is not None:
-            raise ConfigError("--against is for --plan", code="usage")
+        if args.preview is not None:
+            return preview(job, args, config)
+        if args.against is not None or args.certify:
+            option, of = ("--certify", "--preview") if args.certify else ("--against", "--plan and --preview")
+            raise ConfigError(f"{option} is for {of}", code="usage")
         return execute(job, args, config)
 
     return perform("run", words, action)
@@ -137,6 +148,55 @@ def plan(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Outco
     warnings = [finding["message"] for finding in found.findings if finding["level"] != "info"]
     as_json = getattr(args, "json", False)  # the text has them already
     return Outcome(found.to_dict(), str(found), exit=_STATUS[found.verdict], warnings=warnings if as_json else [])
+
+
+def preview(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Outcome:
+    """What a full run would change; exit status 1 if anything differs, 3 if two runs gave other rows."""
+    for option, given in (("--from", args.from_), ("--until", args.until), ("--align", args.align)):
+        if given is not None:
+            raise ConfigError(f"{option} and --preview say both what is read", code="usage", hint="leave one of them out")
+    with _signals() as stopper:
+        try:
+            found = previewing(
+                job,
+                args.preview,
+                output_table=_tables(args.output_table),
+                against=args.against,
+                certify=args.certify,
+                allow_gaps=args.allow_gaps,
+                parallelism=args.parallelism,
+                memory=args.memory,
+                config={**config, **config_of(args)},
+                follower=_Follower(stopper, args),
+            )
+        except KeyboardInterrupt:
+            message = "the preview was interrupted: nothing is compared, and the next one begins anew"
+            return Outcome(exit=128 + (stopper.received or signal.SIGINT), warnings=[message])
+    failed = found.certificate is not None and not found.certificate["passed"]
+    script = os.path.basename(sys.argv[0]) or "JOB.py"
+    return Outcome(found.to_dict(), found.summary(script), exit=3 if failed else int(found.differs))
+
+
+class _Follower:
+    """Waits for the runs of a preview; a signal ends it."""
+
+    def __init__(self, stopper: _Stopper, args: argparse.Namespace) -> None:
+        self._stopper, self._args = stopper, args
+
+    def follow(self, run: Run) -> RunReport:
+        show = _renderer(self._args)
+        self._stopper.attach(run)
+        try:
+            report = run.follow(show)
+        finally:
+            show.close()
+        if report.outcome != "complete":
+            raise KeyboardInterrupt
+        return report
+
+    def check(self) -> None:
+        if self._stopper.received:
+            raise KeyboardInterrupt
 
 
 def execute(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Outcome:

@@ -142,12 +142,7 @@ def _headline(report: Mapping[str, Any]) -> str:
 def _facts(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for topic in report["topics"]:
         yield from _topic(topic)
-    yield from _cost(report)
-    growth, headroom = report["growth_per_second"], report["headroom"]
-    if growth is None:
-        yield "log grows", "not at all"
-    else:
-        yield "log grows", f"by {words.rate(growth)}" + ("" if headroom is None else f": it is read {_times(headroom)} as fast")
+    yield from price(report)
     against = report["against"]
     if against is not None:
         state = f", its state is {words.size(against['state_bytes'])}" if against["state_bytes"] else ""
@@ -166,6 +161,16 @@ def _topic(topic: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for name, key in (("written", "written_ms"), ("event time", "event_time_ms")):
         if topic[key] is not None:
             yield name, f"{words.utc(topic[key][0])} to {words.utc(topic[key][1])}"
+
+
+def price(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """What it costs, and how fast the log grows against it."""
+    yield from _cost(report)
+    growth, headroom = report["growth_per_second"], report["headroom"]
+    if growth is None:
+        yield "log grows", "not at all"
+    else:
+        yield "log grows", f"by {words.rate(growth)}" + ("" if headroom is None else f": it is read {_times(headroom)} as fast")
 
 
 def _cost(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -206,10 +206,15 @@ def _leave() -> None:  # a thread that still waits inside the engine while the i
 
 def start(job: Job, *, config: Mapping[str, Any] | None, **arguments: Any) -> Run:
     """Starts a job with the arguments of `Job.run`."""
-    global _libc
     options = engine_options(job, **arguments)
+    return start_plan(job.to_json(), options, resolve(config))
+
+
+def start_plan(plan: str, options: Mapping[str, Any], settings: _kappa.Settings) -> Run:
+    """Starts a plan with the engine's options."""
+    global _libc
     _libc = _libc or ctypes.CDLL(None)
-    return Run(_kappa.start(job.to_json(), json.dumps(options), resolve(config)))
+    return Run(_kappa.start(plan, json.dumps(options), settings))
 
 
 def engine_options(
@@ -276,6 +281,20 @@ def _tables(job: Job, output_table: str | Mapping[str, str] | None) -> dict[str,
             f"tables are given for {sorted(tables)}, but {which} {job.name!r} are {sorted(outputs)}", code="invalid_argument"
         )
     return tables
+
+
+class Waiting:
+    """Waits for one run after the other, with progress shown. An interrupt raises `KeyboardInterrupt` by itself."""
+
+    def __init__(self, progress: bool | None) -> None:
+        self._progress = progress
+
+    def follow(self, run: Run) -> RunReport:
+        """To its end."""
+        return run_to_end(run, progress=self._progress)
+
+    def check(self) -> None:
+        """Nothing to look after."""
 
 
 def run_to_end(run: Run, *, progress: bool | None) -> RunReport:

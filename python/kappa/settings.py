@@ -21,13 +21,22 @@ def resolve(config: Mapping[str, Any] | None = None) -> _kappa.Settings:
     >>> resolve({"log": {"url": "file:///data/log"}}).to_dict()["log.url"]
     'file:///data/log'
     """
-    flat = dict(_flat("", config or {}))
-    file = flat.pop(CONFIG_FILE, None)
-    token = flat.pop(OAUTH_TOKEN, None)
+    found = flat(config or {})
+    file = found.pop(CONFIG_FILE, None)
+    token = found.pop(OAUTH_TOKEN, None)
     if token is not None and not callable(token):
         hint = "a function () -> (token, principal, end in milliseconds since 1970); tokens that expire cannot be text"
         raise ConfigError(f"{OAUTH_TOKEN} is not a function", code="invalid_argument", hint=hint)
-    return _kappa.Settings(flat, file, token)
+    return _kappa.Settings(found, file, token)
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their dotted names.
+
+    >>> flat({"log": {"url": "file:///data/log"}, "kafka.client.id": 5})
+    {'log.url': 'file:///data/log', 'kafka.client.id': '5'}
+    """
+    return dict(_flat("", config))
 
 
 def _flat(prefix: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

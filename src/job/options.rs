@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::preview::Preview;
 use crate::checkpoint::manifest::Mode;
 use crate::error::{Error, Result};
 use crate::message::{Offset, Partition};
@@ -26,6 +27,9 @@ pub struct RunOptions {
     /// Ends a reprocess where this table's newest snapshot is in the log, so that the two can be compared.
     #[serde(default)]
     pub align: Option<String>,
+    /// Makes it a preview: over a part of the log that was fixed before, into tables that the next one replaces.
+    #[serde(default)]
+    pub preview: Option<Preview>,
     /// After the end, goes on as a live run.
     #[serde(default)]
     pub follow: bool,

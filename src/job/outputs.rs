@@ -16,7 +16,7 @@ use crate::protocol::version::{OutputFact, called};
 use crate::sink::dead_letter;
 use crate::sink::kafka::{OwnTopic, Topic, TopicDelivery};
 use crate::table::marker::Marker;
-use crate::table::{CommitKind, CreateTable, Table, TableName};
+use crate::table::{CommitKind, CreateTable, PREVIEW_PROPERTY, Table, TableName};
 use crate::time::new_ordered_uuid;
 
 /// The table property that says which version a table belongs to.
@@ -44,6 +44,10 @@ impl Prepared {
                 .hint(format!("write to a table of its own, then: kappa promote {name} TABLE")));
         }
         table.as_ref().map(Table::check_not_condemned).transpose()?;
+        if !self.is_preview() && table.as_ref().is_some_and(Table::is_preview) {
+            return Err(Error::refused("is_a_preview", format!("table {name} is a preview, which the next one replaces"))
+                .hint("write to a table of another name"));
+        }
         Ok(match table.as_ref().map(|table| table.property(VERSION_PROPERTY)) {
             None => OutputFact::Absent,
             Some(None) => OutputFact::Foreign,
@@ -199,14 +203,14 @@ impl Prepared {
         manifest: &Manifest,
         replaced: Option<&str>,
     ) -> Result<(CreateTable, Option<CreateTable>)> {
+        let preview = self.preview.clone().map(|whole_from| (PREVIEW_PROPERTY.to_owned(), whole_from));
+        let ours = [(VERSION_PROPERTY.to_owned(), manifest.version.clone()), (JOB_PROPERTY.to_owned(), manifest.job.clone())];
+        let properties: BTreeMap<String, String> = ours.into_iter().chain(preview).collect();
         let create = |name: TableName, schema, primary_key: &[String]| CreateTable {
             name,
             schema,
             primary_key: primary_key.to_vec(),
-            properties: BTreeMap::from([
-                (VERSION_PROPERTY.to_owned(), manifest.version.clone()),
-                (JOB_PROPERTY.to_owned(), manifest.job.clone()),
-            ]),
+            properties: properties.clone(),
         };
         let rows = create(name.clone(), pipeline.schema.clone(), &pipeline.primary_key);
         let name = TableName::parse(&dead_letter::table_name(&name.to_string()), "")?;

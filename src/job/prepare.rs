@@ -18,6 +18,7 @@ use crate::sink::dead_letter;
 use crate::sink::kafka::Topic;
 use crate::source::{self, LogSource, Reading};
 use crate::table::{Catalog, TableName};
+use crate::time::format_utc;
 
 /// Where an output goes.
 #[derive(Clone, Debug)]
@@ -65,11 +66,18 @@ pub struct Prepared {
     pub fingerprint: String,
     /// Where versions keep their progress.
     pub checkpoints: PathBuf,
+    /// Of a preview, what the property of its tables says.
+    pub(super) preview: Option<String>,
     /// Between the job and what outlives it.
     pub(super) door: Door,
 }
 
 impl Prepared {
+    /// Whether it is a preview.
+    pub fn is_preview(&self) -> bool {
+        self.preview.is_some()
+    }
+
     /// The same job behind a door. Sources are traits: whoever wants a door before them puts it there.
     pub fn behind(self, door: Door) -> Self {
         Self { catalog: self.catalog.behind(door.clone()), door, ..self }
@@ -92,11 +100,14 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
         .iter()
         .map(|spec| {
             let headers = spec.read.metadata.iter().any(|column| column.kind == MetadataKind::Headers);
-            source::open(&spec.read.topic, settings, Reading { threads: options.threads(), headers })
+            let log = source::open(&spec.read.topic, settings, Reading { threads: options.threads(), headers })?;
+            Ok(options.preview.as_ref().map_or(log.clone(), |preview| preview.before(log, &spec.read.topic)))
         })
         .collect::<Result<_>>()?;
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
-    Ok(Prepared { plan, lowered, catalog, sources, targets, align, fingerprint, checkpoints, door: Door::default() })
+    let preview = options.preview.as_ref().map(|preview| format_utc(preview.from_ms));
+    let door = Door::default();
+    Ok(Prepared { plan, lowered, catalog, sources, targets, align, fingerprint, checkpoints, preview, door })
 }
 
 /// One end is named at most, and by a run that has one.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::align::Aligned;
+use super::certificates;
 use super::domain::{add_partitions, new_domain, resume_domain};
 use super::options::{Position, RunOptions};
 use super::outputs::{OutputEnd, VERSION_PROPERTY};
@@ -52,6 +53,9 @@ impl Prepared {
     /// Opens the version for a run: creates it, resumes it, replaces it, or refuses.
     pub fn open_version(&self, options: &RunOptions) -> Result<OwnedVersion> {
         let names: Vec<String> = self.targets.iter().map(ToString::to_string).collect();
+        if options.preview.is_some() && options.replace {
+            self.clear_previews()?;
+        }
         let fact = |target| Ok((format!("{target}"), self.fact(target, options.force)?));
         let facts = self.targets.iter().map(fact).collect::<Result<Vec<_>>>()?;
         let version = common_version(&facts)?;
@@ -69,7 +73,11 @@ impl Prepared {
             until: self.until(options),
             tables: names,
         };
-        match decide_version(&request, stored.as_ref().map(|(_, stored)| stored))? {
+        let decision = decide_version(&request, stored.as_ref().map(|(_, stored)| stored))?;
+        if decision != VersionDecision::Resume && options.preview.is_none() {
+            certificates::check(&self.checkpoints, &self.fingerprint, options.force)?;
+        }
+        match decision {
             VersionDecision::Create => self.create(options, None),
             VersionDecision::Replace => self.create(options, version.as_deref()),
             VersionDecision::Resume => match stored {
@@ -101,7 +109,7 @@ impl Prepared {
     }
 
     /// Versions are UUIDs: what a table property says can never lead out of the checkpoints' directory.
-    fn version_dir(&self, version: &str) -> Result<VersionDir> {
+    pub(super) fn version_dir(&self, version: &str) -> Result<VersionDir> {
         let uuid: Uuid = version
             .parse()
             .map_err(|_| Error::corruption("version", format!("property {VERSION_PROPERTY} is {version:?}, not a version")))?;
@@ -153,7 +161,7 @@ impl Prepared {
 
     fn first_manifest(&self, options: &RunOptions) -> Result<Manifest> {
         let now = now_ms();
-        let from = options.from.clone().unwrap_or_else(|| "earliest".to_owned());
+        let from = self.preview.clone().or_else(|| options.from.clone()).unwrap_or_else(|| "earliest".to_owned());
         let until = self.until(options).unwrap_or_else(|| "head".to_owned());
         let align = self.align.as_ref().map(|table| Aligned::with(&self.catalog, table)).transpose()?;
         let start = Position::parse("--from", &from, now)?;
@@ -165,7 +173,10 @@ impl Prepared {
                 .zip(&self.lowered.sources)
                 .try_for_each(|(source, spec)| check_replayable(source.as_ref(), spec))?;
         }
-        let domain = |(spec, source): (_, &Arc<dyn LogSource>)| {
+        let domain = |(spec, source): (&SourceSpec, &Arc<dyn LogSource>)| {
+            if let Some(preview) = &options.preview {
+                return preview.domain(&spec.read.topic, source.as_ref());
+            }
             let mut domain = new_domain(spec, source.as_ref(), &start, end, options.allow_gaps)?;
             align.as_ref().map(|align| align.freeze(&mut domain)).transpose()?;
             Ok(domain)
@@ -207,7 +218,7 @@ impl Prepared {
             finished: false,
             plan: self.plan.clone(),
             fingerprint: self.fingerprint.clone(),
-            time_zones: ZoneTables::of_plan(&self.plan)?,
+            time_zones: options.preview.as_ref().map_or_else(|| ZoneTables::of_plan(&self.plan), |it| it.zones(&self.plan))?,
             sources,
             closed_ms: None,
             visible_ms: None,

@@ -4,6 +4,7 @@ pub mod compare;
 pub mod gc;
 pub mod leases;
 pub mod plan;
+pub mod preview;
 pub mod promote;
 pub mod proofs;
 pub mod rollback;

@@ -22,6 +22,7 @@ use crate::checkpoint::store::VersionDir;
 use crate::config::Settings;
 use crate::durable::size::{bytes_below, free_at};
 use crate::error::{Error, Result};
+use crate::job::certificates;
 use crate::job::options::Position;
 use crate::plan::fingerprint::fingerprint;
 use crate::plan::logical::JobPlan;
@@ -105,6 +106,17 @@ pub struct Against {
 /// # Errors
 /// The plan is not valid, a position or table is not there, or the log or catalog does not answer.
 pub fn plan(job: JobPlan, options: &Options, settings: &Settings, go_on: &dyn Fn() -> Result<()>) -> Result<Plan> {
+    plan_by(job, options, settings, &|job, topics, machine| sample(job, settings, topics, machine, go_on))
+}
+
+/// What reading a part of the log took.
+pub type Measure<'a> = dyn Fn(&JobPlan, &[TopicRange], Machine) -> Result<Sampled> + 'a;
+
+/// The same by what `measure` says.
+///
+/// # Errors
+/// As for [`plan`].
+pub fn plan_by(job: JobPlan, options: &Options, settings: &Settings, measure: &Measure<'_>) -> Result<Plan> {
     let lowered = lower(&job)?;
     let now = now_ms();
     let from = Position::parse("--from", options.from.as_deref().unwrap_or("earliest"), now)?;
@@ -113,6 +125,11 @@ pub fn plan(job: JobPlan, options: &Options, settings: &Settings, go_on: &dyn Fn
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
     let old = options.against.as_deref().map(|table| version_of(table, &checkpoints, settings)).transpose()?;
     let mut findings = Vec::new();
+    findings.extend(
+        certificates::check(&checkpoints, &fingerprint, false)
+            .err()
+            .map(|error| Finding::new(Level::Refused, error.code(), error.message(), error.hint_text().unwrap_or_default())),
+    );
     let range = |spec| range_of(spec, settings, (&from, &until), &mut findings);
     let mut topics = lowered.sources.iter().map(range).collect::<Result<Vec<_>>>()?;
     if let Some((table, manifest)) = &old {
@@ -120,7 +137,7 @@ pub fn plan(job: JobPlan, options: &Options, settings: &Settings, go_on: &dyn Fn
     }
     let records = topics.iter().map(|topic| topic.records).sum();
     let machine = Machine { parallelism: options.parallelism, memory_bytes: options.memory_bytes };
-    let sampled = if records > 0 { Some(sample(&job, settings, &topics, machine, go_on)?) } else { None };
+    let sampled = if records > 0 { Some(measure(&job, &topics, machine)?) } else { None };
     let sample = sampled.as_ref().map(|sampled| sampled.sample).unwrap_or_default();
     let cost = cost(&sample, records);
     sampled.iter().for_each(|sampled| take_in(sampled, &mut topics, &mut findings));
@@ -156,7 +173,7 @@ fn verdict(findings: &[Finding]) -> &'static str {
 }
 
 /// The table and the newest manifest of the version that it holds.
-fn version_of(table: &str, checkpoints: &Path, settings: &Settings) -> Result<(TableName, Manifest)> {
+pub fn version_of(table: &str, checkpoints: &Path, settings: &Settings) -> Result<(TableName, Manifest)> {
     let name = TableName::parse(table, &settings.catalog_namespace)?;
     let catalog = Catalog::of(settings)?;
     let subject = Subject::load(&catalog, checkpoints, &name)?;

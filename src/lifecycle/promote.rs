@@ -225,6 +225,7 @@ fn version(subject: &Subject) -> Result<Version> {
     let made = |snapshot: i64| table.metadata().snapshot_by_id(snapshot).map_or(0, |it| it.timestamp_ms());
     Ok(Version {
         side: bound,
+        is_preview: table.is_preview(),
         is_unfinished: manifest.is_some_and(|manifest: &Manifest| manifest.mode == Mode::Reprocess && !manifest.finished),
         complete_from_ms: side.complete_from_ms,
         begins_within: subject.begins_within(),

@@ -15,6 +15,8 @@ const BEHIND_MS: i64 = 60_000;
 pub struct Version {
     /// What it is bound to in proofs.
     pub side: Side,
+    /// Whether it is a preview: a part of a version, which the next one replaces.
+    pub is_preview: bool,
     /// Whether it is a reprocess that has not reached its end.
     pub is_unfinished: bool,
     /// From which event time on its groups are whole; none: from the first on.
@@ -143,6 +145,13 @@ pub fn decide(
     now_ms: i64,
 ) -> Result<Granted> {
     let table = &next.side.table;
+    if next.is_preview {
+        return Err(Error::refused(
+            "is_a_preview",
+            format!("table {table} is a preview: it lacks what came before its window"),
+        )
+        .hint("build the whole: python JOB.py --mode reprocess --output-table TABLE; then compare and promote that"));
+    }
     if next.is_unfinished {
         return Err(Error::refused("catching_up", format!("the reprocess of {table} has not reached its end"))
             .hint("let it finish: run the same command again if nothing runs it"));
@@ -386,6 +395,8 @@ mod tests {
     fn a_new_name_needs_no_proof() {
         let granted = decide("n", None, &version("v1", 1, &[]), &[], &Request::default(), 0).unwrap();
         assert_eq!(granted.notes, ["n is new: there was nothing to compare v1 with"]);
+        let preview = Version { is_preview: true, ..version("v1", 1, &[]) };
+        assert_eq!(decide("n", None, &preview, &[], &Request::default(), 0).unwrap_err().code(), "is_a_preview");
         let unfinished = Version { is_unfinished: true, ..version("v1", 1, &[]) };
         assert_eq!(decide("n", None, &unfinished, &[], &Request::default(), 0).unwrap_err().code(), "catching_up");
     }

@@ -24,6 +24,8 @@ pub struct Facts {
     pub needed_by: Vec<String>,
     /// Until when a name showed it, milliseconds since 1970 UTC, and which.
     pub shown_until: Option<(i64, String)>,
+    /// Whether it is a preview, which nothing but a look at it needs.
+    pub is_preview: bool,
     /// When it was written last, milliseconds since 1970 UTC.
     pub written_ms: i64,
     /// Whether tables of it are in the catalog. Without them no command leads to it any more.
@@ -45,6 +47,9 @@ pub struct Limits {
 
 /// Directories that nothing names are at least so old: whoever makes one names it within seconds.
 pub const UNNAMED_MS: i64 = 3_600_000;
+
+/// Previews stay so long at most.
+pub const PREVIEW_MS: i64 = 86_400_000;
 
 /// What is to be done with a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +119,8 @@ fn in_use(facts: &Facts) -> Option<Kept> {
 }
 
 fn too_young(facts: &Facts, limits: Limits) -> Option<Kept> {
-    let window = if facts.has_tables { limits.older_than_ms } else { limits.older_than_ms.max(UNNAMED_MS) };
+    let asked = if facts.is_preview { limits.older_than_ms.min(PREVIEW_MS) } else { limits.older_than_ms };
+    let window = if facts.has_tables { asked } else { asked.max(UNNAMED_MS) };
     let young = |since: i64| (limits.now_ms.saturating_sub(since) < window).then(|| Some(since.saturating_add(window)));
     let kept = |code, why: String| move |until_ms| Kept { code, why, until_ms };
     let shown = facts.shown_until.as_ref();
@@ -172,6 +178,16 @@ mod tests {
         let to_come = Facts { written_ms: 101 * DAY, ..old() };
         assert!(matches!(decide(&to_come, Limits { older_than_ms: 0, ..LIMITS }), Decision::Keep(_)));
         assert_eq!(decide(&old(), Limits { older_than_ms: 0, ..LIMITS }), Decision::Condemn);
+    }
+
+    #[test]
+    fn a_preview_stays_a_day_at_most() {
+        let preview = |ms| Facts { is_preview: true, written_ms: LIMITS.now_ms - ms, ..old() };
+        assert_eq!(kept(&preview(DAY - 1)).until_ms, Some(LIMITS.now_ms + 1));
+        assert_eq!(decide(&preview(DAY), LIMITS), Decision::Condemn);
+        assert_eq!(decide(&preview(5), Limits { older_than_ms: 5, ..LIMITS }), Decision::Condemn);
+        assert_eq!(decide(&Facts { has_tables: false, ..preview(DAY) }, LIMITS), Decision::Delete);
+        assert_eq!(kept(&Facts { runs: Some("x".into()), ..preview(DAY) }).code, "runs");
     }
 
     #[test]

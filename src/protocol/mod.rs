@@ -1,6 +1,7 @@
 //! When it is safe: decisions as pure functions, the named points at which tests crash the process, and the doors in which a
 //! simulation stands.
 
+pub mod certificate;
 pub mod chain;
 pub mod checkpoint;
 pub mod cutover;

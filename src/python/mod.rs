@@ -8,6 +8,7 @@ mod lifecycle_plan;
 mod lifecycle_status;
 mod log;
 mod plan;
+mod preview;
 mod rows;
 mod run;
 mod serving;
@@ -28,6 +29,8 @@ mod _kappa {
     use super::log::{Log, LogWriter, RecordBatches, extents, topics};
     #[pymodule_export]
     use super::plan::{check, check_key, explain, fingerprint, schema_of};
+    #[pymodule_export]
+    use super::preview::{certify, content, preview, price};
     #[pymodule_export]
     use super::rows::{Rows, read, tables};
     #[pymodule_export]

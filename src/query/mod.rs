@@ -1,4 +1,5 @@
 //! Questions about tables, answered as Arrow.
 
+pub mod content;
 pub mod diff;
 pub mod read;

@@ -1,6 +1,7 @@
 //! Where records come from: partitions that can be read again from any offset.
 
 pub mod embedded;
+pub mod halted;
 pub mod kafka;
 pub mod peek;
 

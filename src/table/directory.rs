@@ -7,11 +7,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::CATALOG_PROPERTY;
 use super::catalog::Catalog;
 use super::files::path_of;
 use super::metadata;
 use super::name::TableName;
+use super::{CATALOG_PROPERTY, PREVIEW_PROPERTY};
 use crate::durable::sync_directory;
 use crate::error::{Error, Result};
 
@@ -29,6 +29,8 @@ pub struct Found {
     pub catalog: Option<String>,
     /// See `catalog`.
     pub version: Option<String>,
+    /// Whether it is a preview's.
+    pub is_preview: bool,
     /// When it was written last, milliseconds since 1970 UTC.
     pub written_ms: i64,
 }
@@ -141,6 +143,7 @@ fn look_into(directory: PathBuf, name: &TableName) -> Option<Found> {
         name: name.to_string(),
         catalog: property(CATALOG_PROPERTY),
         version: property("kappa.version"),
+        is_preview: property(PREVIEW_PROPERTY).is_some(),
         written_ms: metadata.last_updated_ms().max(newest_file_ms(&directory)),
         directory,
     })

@@ -14,7 +14,7 @@ use super::name::TableName;
 use super::pin::Pin;
 use super::snapshot::ROWS;
 use super::store::{Loaded, Swap};
-use super::{PRIMARY_KEY_PROPERTY, schema, serving};
+use super::{PREVIEW_PROPERTY, PRIMARY_KEY_PROPERTY, schema, serving};
 use crate::error::{Error, Result};
 
 /// A table as it was when it was loaded.
@@ -126,6 +126,11 @@ impl Table {
     /// A table property.
     pub fn property(&self, key: &str) -> Option<&str> {
         self.metadata.properties().get(key).map(String::as_str)
+    }
+
+    /// Whether it is a preview: a part of a version, which is replaced by the next.
+    pub fn is_preview(&self) -> bool {
+        self.property(PREVIEW_PROPERTY).is_some()
     }
 
     /// The key columns; empty for an append table.

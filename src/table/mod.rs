@@ -68,6 +68,9 @@ pub const PRIMARY_KEY_PROPERTY: &str = "kappa.primary-key";
 /// The table property that names the catalog in which a table was made: whoever finds its files elsewhere leaves them alone.
 pub const CATALOG_PROPERTY: &str = "kappa.catalog";
 
+/// The table property of a preview, which is replaced by the next: from which event time on it is whole.
+pub const PREVIEW_PROPERTY: &str = "kappa.preview";
+
 /// An error of the iceberg crate, with what was being done.
 pub(crate) fn iceberg_error(action: &str, error: iceberg::Error) -> Error {
     let message = format!("{action}: {error}");

@@ -115,6 +115,7 @@ impl Collector<'_> {
         if !locked {
             facts.runs = dir.runner().map_err(said)?;
         }
+        facts.is_preview = tables.iter().any(Table::is_preview);
         facts.written_ms = written_ms(&dir, manifest.as_ref(), tables);
         facts.tags = tables.iter().flat_map(|table| table.tags(self.limits.now_ms)).collect();
         let uuids: Vec<Uuid> = tables.iter().map(Table::uuid).collect();

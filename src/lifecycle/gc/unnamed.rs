@@ -34,7 +34,7 @@ impl Collector<'_> {
     fn judge_directory(&mut self, look: &Look, found: &Found) -> Directory {
         let version = found.version.as_deref().filter(|version| is_version(version));
         let runs = version.map(|version| VersionDir::new(self.checkpoints, version).runner());
-        let mut facts = Facts { written_ms: found.written_ms, ..Facts::default() };
+        let mut facts = Facts { written_ms: found.written_ms, is_preview: found.is_preview, ..Facts::default() };
         facts.unknown = look.trouble.clone().or_else(|| self.check_catalog(found.catalog.as_deref()).err());
         match runs.transpose() {
             Ok(runs) => facts.runs = runs.flatten(),

@@ -118,6 +118,23 @@ pub fn range_of(
     })
 }
 
+/// The newest event time at the ends of a topic's partitions.
+///
+/// # Errors
+/// The log does not answer.
+pub fn newest_event_time(spec: &SourceSpec, settings: &Settings) -> Result<Option<i64>> {
+    let log = source::open(&spec.read.topic, settings, Reading::default())?;
+    let whole = |extent: &PartitionExtent| PartitionRange {
+        partition: extent.partition.0,
+        start: extent.start.0,
+        end: extent.end.0,
+        log_start: extent.start.0,
+        log_end: extent.end.0,
+    };
+    let partitions: Vec<PartitionRange> = log.partitions()?.iter().map(whole).collect();
+    Ok(last_of(spec, log.as_ref(), &spread(&partitions))?.event_time.map(|(_, newest)| newest))
+}
+
 /// What a new version would read. Where some of it is gone that is a finding, and the rest is gone on with.
 fn domain(
     spec: &SourceSpec,

@@ -129,6 +129,7 @@ fn options(plan: &JobPlan, machine: Machine) -> RunOptions {
         from: None,
         until: None,
         align: None,
+        preview: None,
         follow: false,
         replace: false,
         take_over: false,

@@ -108,7 +108,7 @@ fn width(data_type: &DataType) -> u64 {
 }
 
 /// Runs `work` in threads, and asks on this one whether to go on. The first error ends all.
-fn in_threads<T: Send>(
+pub fn in_threads<T: Send>(
     threads: usize,
     stop: &AtomicBool,
     go_on: &dyn Fn() -> Result<()>,

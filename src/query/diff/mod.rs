@@ -7,7 +7,7 @@
 pub mod columns;
 pub mod compare;
 mod days;
-mod encode;
+pub(super) mod encode;
 pub mod findings;
 mod partitions;
 pub mod report;
