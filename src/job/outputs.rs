@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::options::RunOptions;
 use super::prepare::{Prepared, Target};
 use crate::checkpoint::committer::{CommitTarget, Committer, TableTarget, marker};
-use crate::checkpoint::manifest::{Manifest, Sealed};
+use crate::checkpoint::manifest::{Manifest, Mode, Sealed};
 use crate::checkpoint::store::VersionDir;
 use crate::error::{Error, Result};
 use crate::message::Epoch;
@@ -21,7 +22,8 @@ use crate::time::new_ordered_uuid;
 
 /// The table property that says which version a table belongs to.
 pub const VERSION_PROPERTY: &str = "kappa.version";
-const JOB_PROPERTY: &str = "kappa.job";
+/// The table property that names the job that made a table.
+pub const JOB_PROPERTY: &str = "kappa.job";
 
 /// What an output writes to.
 pub enum OutputEnd {
@@ -57,6 +59,21 @@ impl Prepared {
         tables
             .map(|name| self.catalog.load(name))
             .try_for_each(|table| table?.as_ref().map_or(Ok(()), Table::check_not_condemned))
+    }
+
+    /// Refuses to go on without end with a version that a promote has asked to stop. `--force` lifts it for good.
+    pub(super) fn check_not_retired(&self, options: &RunOptions) -> Result<()> {
+        if options.mode != Mode::Live && !options.follow {
+            return Ok(());
+        }
+        let names = self.targets.iter().filter_map(Target::table);
+        let tables = names.map(|name| self.catalog.load(name)).collect::<Result<Vec<_>>>()?;
+        let of = || tables.iter().flatten().map(|table| (table.name(), table.uuid()));
+        match self.catalog.retired(of())? {
+            Some(_) if options.force => of().try_for_each(|(name, _)| self.catalog.unretire(name)),
+            Some(retired) => Err(retired.refusal(of().next().map_or(&retired.table, |(name, _)| name))),
+            None => Ok(()),
+        }
     }
 
     /// Whether the outputs have what the newest manifest lists, and so all before it.

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::proofs;
-use crate::checkpoint::manifest::{Holder, Manifest, Mode};
+use super::{keep_warm, proofs};
+use crate::checkpoint::manifest::{Manifest, Mode};
 use crate::error::{Error, Result};
 use crate::process;
 use crate::protocol::cutover::{self, Granted, Proof, Request, Version};
 use crate::query::diff::side::Subject;
 use crate::table::marker::VERSION;
+use crate::table::retire::Retired;
 use crate::table::serving::{Action, Move, Turn, Turned, Turns};
 use crate::table::{Catalog, Table, TableName};
 use crate::time::{instant, jitter, new_ordered_uuid, now_ms};
@@ -83,8 +84,17 @@ pub fn promote(
                 return Err(Error::refused("no_proof", message)
                     .hint("promote it with --unverified \"WHY\", which is kept with the name"));
             }
-            let granted = grant(name, now.as_ref(), &next, &proofs, request)?;
-            prepared(name, base, next.table, now.map(|now| now.table), granted, (Action::Promote, id))
+            let mut granted = grant(checkpoints, name, now.as_ref(), &next, &proofs, request)?;
+            let retire = match &now {
+                Some(now) if now.table.uuid() != next.table.uuid() && !request.keep_warm => {
+                    let (retired, note) = keep_warm::retired(catalog, checkpoints, now, (name, table), wanted)?;
+                    granted.notes.push(note);
+                    retired
+                }
+                _ => None,
+            };
+            let how = (Action::Promote, id);
+            Ok(prepared(name, base, next.table, now.map(|now| now.table), granted, how)?.retiring(retire))
         });
         names.collect()
     };
@@ -168,6 +178,7 @@ pub(super) fn prepared(
     let moved = Move {
         base: base.clone(),
         from: from.filter(|from| from.uuid() != to.uuid()),
+        retire: None,
         to: to.clone(),
         name: name.clone(),
         turn,
@@ -176,8 +187,25 @@ pub(super) fn prepared(
     Ok(Prepared { name: name.clone(), before, granted, turn, base, to })
 }
 
+impl Prepared {
+    /// The version that it leaves is not kept for a rollback.
+    fn retiring(mut self, retire: Option<Retired>) -> Self {
+        if let Some(turn) = &mut self.turn {
+            turn.retire = retire;
+        }
+        self
+    }
+}
+
 /// Whether a name may be turned to a version.
-fn grant(name: &TableName, now: Option<&Subject>, next: &Subject, proofs: &[Proof], request: &Request) -> Result<Granted> {
+fn grant(
+    checkpoints: &Path,
+    name: &TableName,
+    now: Option<&Subject>,
+    next: &Subject,
+    proofs: &[Proof],
+    request: &Request,
+) -> Result<Granted> {
     let table = next.table.name();
     if next.table.turns()?.is_some() {
         return Err(Error::refused("not_a_version", format!("{table} is a name, not the table of a version"))
@@ -193,8 +221,7 @@ fn grant(name: &TableName, now: Option<&Subject>, next: &Subject, proofs: &[Proo
     }
     let current = now.map(version).transpose()?;
     let mut granted = cutover::decide(&name.to_string(), current.as_ref(), &version(next)?, proofs, request, now_ms())?;
-    let has_ended = |manifest: &Manifest| manifest.finished || manifest.holder.as_ref().is_none_or(Holder::is_gone);
-    if next.manifest.as_ref().is_some_and(has_ended) {
+    if next.manifest.as_ref().is_some_and(|manifest| keep_warm::runner(checkpoints, manifest).is_none()) {
         granted.notes.push(format!("no process runs {table}: {name} stays as it is until one does"));
     }
     Ok(granted)

@@ -39,7 +39,8 @@ pub fn rollback(py: Python<'_>, settings: &Settings, name: &str) -> PyResult<Str
     let settings = settings.0.clone();
     detached(py, || {
         let name = TableName::parse(name, &settings.catalog_namespace)?;
-        to_json(&rolling_back::rollback(&opened(&settings)?.0, &name)?)
+        let (catalog, checkpoints) = opened(&settings)?;
+        to_json(&rolling_back::rollback(&catalog, &checkpoints, &name)?)
     })
 }
 

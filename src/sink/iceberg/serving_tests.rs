@@ -9,6 +9,7 @@ use crate::table::catalog::Settings;
 use crate::table::commit::marker_summary;
 use crate::table::condemn::Condemned;
 use crate::table::expiry::Retention;
+use crate::table::retire::Retired;
 use crate::table::serving::{Action, Move, Trouble, Turn, Turned};
 use crate::table::uses::{Directories, Uses};
 use crate::table::{CommitOutcome, CreateTable, Fence, Pin, Table};
@@ -25,6 +26,7 @@ suite!(
     columns_that_mean_something_else_are_refused,
     a_promote_and_a_condemnation_exclude_each_other,
     what_a_name_has_shown_is_needed_until_it_may_be_forgotten,
+    a_version_that_is_not_kept_is_retired_until_it_serves_again,
 );
 
 fn settings() -> Settings {
@@ -83,7 +85,7 @@ fn to(world: &World, name: &str, version: &Version<'_>) -> Move {
         accepted: Vec::new(),
         by: "test".into(),
     };
-    Move { base, from, to: version.now(), name: world.name(name), turn }
+    Move { base, from, retire: None, to: version.now(), name: world.name(name), turn }
 }
 
 fn turn(world: &World, name: &str, version: &Version<'_>) -> Table {
@@ -342,4 +344,43 @@ fn what_a_name_has_shown_is_needed_until_it_may_be_forgotten(kind: Kind) {
     assert_eq!(world.read("n"), [row("x", 10)]);
     b.commit(&[row("x", 11)]);
     assert_eq!(world.read("n"), [row("x", 11)]);
+}
+
+fn a_version_that_is_not_kept_is_retired_until_it_serves_again(kind: Kind) {
+    let Some(world) = World::on(kind, settings()) else { return };
+    let (mut a, mut b) = (Version::new(&world, "a"), Version::new(&world, "b"));
+    a.commit(&[row("x", 1)]);
+    b.commit(&[row("x", 10)]);
+    let retired =
+        Retired { at_ms: 5, name: world.name("n"), table: b.table.name().clone(), by: "process 1 on host h".into() };
+    let retiring = |name: &str, to_: &Version<'_>| {
+        let moved = Move { retire: Some(retired.clone()), ..to(&world, name, to_) };
+        assert!(matches!(world.catalog.turn_names(&[moved]).unwrap(), Turned::Done(_)));
+    };
+    let asked = |version: &Version<'_>| {
+        let tables = [(version.table.name(), version.table.uuid())];
+        assert_eq!(world.catalog.retired(tables.into_iter()).unwrap(), version.now().retired().unwrap());
+        version.now().retired().unwrap()
+    };
+    turn(&world, "n", &a);
+    retiring("n", &b);
+    assert_eq!((asked(&a), asked(&b)), (Some(retired.clone()), None));
+    assert_eq!(world.read("n"), [row("x", 10)]);
+    // It serves again, and the next time somebody keeps it.
+    turn(&world, "n", &a);
+    turn(&world, "n", &b);
+    assert_eq!(asked(&a), None);
+    // Another name shows it still.
+    turn(&world, "m", &a);
+    turn(&world, "n", &a);
+    retiring("n", &b);
+    assert_eq!(asked(&a), None);
+    turn(&world, "m", &b);
+    assert_eq!(asked(&a), None, "it was kept when the last name left it");
+    turn(&world, "n", &a);
+    retiring("n", &b);
+    world.catalog.unretire(a.table.name()).unwrap();
+    assert_eq!(asked(&a), None);
+    a.commit(&[row("x", 2)]);
+    assert_eq!(world.read("a"), [row("x", 2)]);
 }

@@ -13,6 +13,7 @@ use crate::protocol::failpoint;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::files;
 use crate::table::name::TableName;
+use crate::table::retire::{self, Retired};
 use crate::table::snapshot::Built;
 use crate::table::store::{Swap, Swapped};
 
@@ -23,6 +24,8 @@ pub struct Move {
     pub base: Option<Table>,
     /// The version that it shows, if its table is still there.
     pub from: Option<Table>,
+    /// What is written into that if nobody is to keep it for a rollback.
+    pub retire: Option<Retired>,
     /// The version that it is to show.
     pub to: Table,
     /// The name.
@@ -125,13 +128,12 @@ impl Catalog {
             names.push(if is_made { Swap { from: None, ..swap } } else { swap });
             prepared.names.push(built);
             if let Some(from) = &to.from {
-                versions.leave(from, &to.name);
+                versions.leave(from, &to.name, to.retire.as_ref())?;
             }
             versions.come_to(&to.to, &to.name, base.uuid());
         }
         let (mut coming, mut leaving) = (Vec::new(), Vec::new());
-        for Part { base, set, removed } in versions.0.into_values() {
-            let comes = !set.is_empty();
+        for Part { base, set, removed, comes } in versions.0.into_values() {
             let swap = self.amend(&base, set, &removed, &mut prepared.created, &mut prepared.expired)?;
             if comes { &mut coming } else { &mut leaving }.push(swap);
         }
@@ -149,20 +151,31 @@ struct Part {
     base: Table,
     set: HashMap<String, String>,
     removed: Vec<String>,
+    /// Whether a name comes to it.
+    comes: bool,
 }
 
 impl Versions {
     fn of(&mut self, table: &Table) -> &mut Part {
-        let new = || Part { base: table.clone(), set: HashMap::new(), removed: Vec::new() };
+        let new = || Part { base: table.clone(), set: HashMap::new(), removed: Vec::new(), comes: false };
         self.0.entry(table.name().clone()).or_insert_with(new)
     }
 
-    fn leave(&mut self, table: &Table, name: &TableName) {
-        self.of(table).removed.push(format!("{SERVES}{name}"));
+    fn leave(&mut self, table: &Table, name: &TableName, retired: Option<&Retired>) -> Result<()> {
+        let part = self.of(table);
+        part.removed.push(format!("{SERVES}{name}"));
+        match retired.filter(|_| !part.comes) {
+            Some(retired) => part.set.extend([retired.property()?]),
+            None => part.removed.push(retire::PROPERTY.to_owned()),
+        }
+        Ok(())
     }
 
     fn come_to(&mut self, table: &Table, name: &TableName, uuid: Uuid) {
-        let set = &mut self.of(table).set;
+        let Part { set, removed, comes, .. } = self.of(table);
+        *comes = true;
+        set.remove(retire::PROPERTY);
+        removed.push(retire::PROPERTY.to_owned());
         set.extend([SERVES, SERVED].map(|prefix| (format!("{prefix}{name}"), uuid.to_string())));
         // Other tools would remove files that the names' snapshots need. Who had forbidden it before has done so for kappa too.
         if table.property(GC_ENABLED).is_none_or(|enabled| !enabled.eq_ignore_ascii_case("false")) {
