@@ -85,6 +85,7 @@ def promote(
     max_age: Duration = "1h",
     accept: Sequence[str] = (),
     keep_warm: bool = True,
+    view: bool = False,
     config: Mapping[str, Any] | None = None,
 ) -> Promotion:
     """Turns a name to the table of a version, or several names at once, all or none. Readers of a name see one version or the
@@ -95,7 +96,8 @@ def promote(
     in the log than what it takes the place of, or that begins later, is refused unless `accept` has `"lag"`, `"history"`.
 
     The process of what was shown before goes on, so that a rollback is as fresh as what it replaces; with `keep_warm=False` it is
-    asked to stop.
+    asked to stop. With `view=True` the name gets a view beside it, `NAME__view` or as the setting `serving.view` says, which turns
+    with it, for Trino and Spark.
 
     >>> import kappa
     >>> from kappa.testing import temporary
@@ -131,6 +133,7 @@ def promote(
         "max_age_ms": duration_ms(max_age, "max_age"),
         "accept": list(accept),
         "keep_warm": keep_warm,
+        "view": view,
     }
     return Promotion("promote", json.loads(_kappa.promote(resolve(config), moves, json.dumps(request))))
 

@@ -92,11 +92,13 @@ pub struct Request {
     pub accept: Vec<Accept>,
     /// Whether the process of what was shown before goes on.
     pub keep_warm: bool,
+    /// Whether the names are to have views.
+    pub view: bool,
 }
 
 impl Default for Request {
     fn default() -> Self {
-        Self { proof: None, unverified: None, max_age_ms: 3_600_000, accept: Vec::new(), keep_warm: true }
+        Self { proof: None, unverified: None, max_age_ms: 3_600_000, accept: Vec::new(), keep_warm: true, view: false }
     }
 }
 

@@ -29,7 +29,7 @@ pub fn promote(py: Python<'_>, settings: &Settings, moves: Vec<(String, String)>
         let name = |text: &str| TableName::parse(text, &settings.catalog_namespace);
         let moves = moves.iter().map(|(from, to)| Ok((name(from)?, name(to)?))).collect::<Result<Vec<_>>>()?;
         let (catalog, checkpoints) = opened(&settings)?;
-        to_json(&promoting::promote(&catalog, &checkpoints, &moves, &request)?)
+        to_json(&promoting::promote(&catalog, &checkpoints, &moves, &request, settings.views(request.view))?)
     })
 }
 

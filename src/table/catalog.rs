@@ -18,7 +18,7 @@ use super::name::TableName;
 use super::rest;
 use super::serving::Turns;
 pub use super::settings::Settings;
-use super::store::{Found, OwnerRow, Store, Swap, Swapped};
+use super::store::{Found, OwnerRow, Store, Swap, Swapped, View, ViewSwap};
 use super::{CATALOG_PROPERTY, PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::config::shown_url;
 use crate::error::{Error, ErrorKind, Result};
@@ -185,6 +185,11 @@ impl Catalog {
         Err(gone.into_iter().fold(error, |error, (location, cause)| error.with("newest", location).source(cause)))
     }
 
+    /// The view of that name as it is now, or none.
+    pub(super) fn find_view(&self, name: &TableName) -> Result<Option<View>> {
+        self.door.pass(Act::Find, || self.io.run(self.store.view(name)))
+    }
+
     /// The table of that name as it is now, if it is still the one of this identity.
     pub fn load_same(&self, name: &TableName, uuid: Uuid) -> Result<Option<Table>> {
         Ok(self.load(name)?.filter(|table| table.uuid() == uuid))
@@ -337,6 +342,7 @@ impl Catalog {
     /// The first state of a name, with the columns of a version. Where the store can make it together with what it shows it is
     /// nothing yet; elsewhere it is made, empty.
     pub(super) fn stage_name(&self, name: &TableName, version: &Table) -> Result<Table> {
+        self.check_no_view(name)?;
         let (uuid, location) = self.new_place(name);
         let schema = version.metadata().current_schema().as_ref().clone();
         let properties = self.with_defaults(HashMap::from([Turns::none()?]));
@@ -371,7 +377,7 @@ impl Catalog {
     }
 
     /// The identity of a new table, and the URL of its directory.
-    fn new_place(&self, name: &TableName) -> (Uuid, String) {
+    pub(super) fn new_place(&self, name: &TableName) -> (Uuid, String) {
         let uuid = time::new_uuid();
         let short = uuid.simple().to_string();
         let short = short.get(..8).unwrap_or(&short);
@@ -389,7 +395,12 @@ impl Catalog {
 
     /// Moves tables and the owner's row, or nothing. Where the catalog does not answer nobody knows which.
     pub(super) fn swap(&self, swaps: &[Swap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
-        let passed = self.door.pass(Act::Swap, || Ok(self.io.run(self.store.swap(swaps, owner))));
+        self.swap_with(swaps, &[], owner)
+    }
+
+    /// The same with views.
+    pub(super) fn swap_with(&self, swaps: &[Swap], views: &[ViewSwap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
+        let passed = self.door.pass(Act::Swap, || Ok(self.io.run(self.store.swap(swaps, views, owner))));
         passed.unwrap_or_else(|error| Ok(Swapped::Unknown(error)))
     }
 

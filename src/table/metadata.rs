@@ -10,7 +10,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
-use iceberg::spec::{FormatVersion, MAIN_BRANCH, SnapshotLog, SnapshotRef, SnapshotReference, TableMetadata};
+use iceberg::spec::{FormatVersion, MAIN_BRANCH, SnapshotLog, SnapshotRef, SnapshotReference, TableMetadata, ViewMetadata};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -116,19 +116,34 @@ pub(super) fn read(location: &str, table: &dyn std::fmt::Display) -> Result<(Tab
         #[serde(default)]
         refs: Refs,
     }
-    let path = files::path_of(location)?;
-    let what = || format!("read the metadata of table {table} at {}", path.display());
-    let mut bytes =
-        std::fs::read(&path).map_err(|error| Error::io("read table metadata", &path, error).with("table", table))?;
-    if bytes.starts_with(&GZIP_HEADER[..2]) {
-        let mut text = Vec::new();
-        let unpacked = flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text);
-        unpacked.map_err(|error| Error::corruption("table_metadata", format!("{}: {error}", what())).source(error))?;
-        bytes = text;
-    }
-    let damaged = |error| Error::corruption("table_metadata", format!("{}: {error}", what())).source(error);
+    let bytes = document(location, table)?;
+    let damaged = |error: serde_json::Error| damaged(location, table, &error).source(error);
     let Names { refs } = serde_json::from_slice(&bytes).map_err(damaged)?;
     Ok((serde_json::from_slice(&bytes).map_err(damaged)?, refs))
+}
+
+/// Reads the metadata file of a view, packed or not.
+pub(super) fn read_view(location: &str, view: &dyn std::fmt::Display) -> Result<ViewMetadata> {
+    let bytes = document(location, view)?;
+    serde_json::from_slice(&bytes).map_err(|error| damaged(location, view, &error).source(error))
+}
+
+/// The text of a metadata file.
+fn document(location: &str, table: &dyn std::fmt::Display) -> Result<Vec<u8>> {
+    let path = files::path_of(location)?;
+    let bytes = std::fs::read(&path).map_err(|error| Error::io("read table metadata", &path, error).with("table", table))?;
+    if !bytes.starts_with(&GZIP_HEADER[..2]) {
+        return Ok(bytes);
+    }
+    let mut text = Vec::new();
+    let unpacked = flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text);
+    unpacked.map_err(|error| damaged(location, table, &error).source(error))?;
+    Ok(text)
+}
+
+fn damaged(location: &str, table: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> Error {
+    let place = files::spelling(location);
+    Error::corruption("table_metadata", format!("read the metadata of table {table} at {place}: {why}"))
 }
 
 /// Writes a metadata file and makes its content durable.

@@ -29,24 +29,24 @@ suite!(
     a_version_that_is_not_kept_is_retired_until_it_serves_again,
 );
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings { rewrite_below: 0, ..Settings::default() }
 }
 
 /// A version of its own: commits to its table.
-struct Version<'a> {
+pub(super) struct Version<'a> {
     world: &'a World,
-    table: Table,
+    pub(super) table: Table,
     checkpoint: u64,
 }
 
 impl<'a> Version<'a> {
-    fn new(world: &'a World, table: &str) -> Self {
+    pub(super) fn new(world: &'a World, table: &str) -> Self {
         world.catalog.claim_owner(table, 1).unwrap();
         Self { world, table: world.create(table, &["k"]), checkpoint: 0 }
     }
 
-    fn commit(&mut self, rows: &[Row]) -> CommitOutcome {
+    pub(super) fn commit(&mut self, rows: &[Row]) -> CommitOutcome {
         self.checkpoint += 1;
         let mut commit = commit_of(&self.table, self.checkpoint, stage(&self.table, vec![upsert(rows)]));
         commit.summary = marker_summary(&self.version(), "t", self.checkpoint, &format!("hash-{}", self.checkpoint));
@@ -58,17 +58,17 @@ impl<'a> Version<'a> {
         self.table.name().table().to_owned()
     }
 
-    fn fence(&self) -> Fence {
+    pub(super) fn fence(&self) -> Fence {
         Fence { version: self.version(), ..fence(self.checkpoint) }
     }
 
-    fn now(&self) -> Table {
+    pub(super) fn now(&self) -> Table {
         self.world.catalog.require(self.table.name()).unwrap()
     }
 }
 
 /// The move of a name on the states as they are.
-fn to(world: &World, name: &str, version: &Version<'_>) -> Move {
+pub(super) fn to(world: &World, name: &str, version: &Version<'_>) -> Move {
     let base = world.catalog.load(&world.name(name)).unwrap();
     let shown = base.as_ref().and_then(|base| base.turns().unwrap()?.current().cloned());
     let from = shown.map(|turn| world.catalog.require(&turn.table).unwrap()).filter(|from| from.uuid() != version.table.uuid());
@@ -85,12 +85,12 @@ fn to(world: &World, name: &str, version: &Version<'_>) -> Move {
         accepted: Vec::new(),
         by: "test".into(),
     };
-    Move { base, from, retire: None, to: version.now(), name: world.name(name), turn }
+    Move { base, from, retire: None, to: version.now(), name: world.name(name), view: None, turn }
 }
 
-fn turn(world: &World, name: &str, version: &Version<'_>) -> Table {
+pub(super) fn turn(world: &World, name: &str, version: &Version<'_>) -> Table {
     match world.catalog.turn_names(&[to(world, name, version)]).unwrap() {
-        Turned::Done(mut states) => states.remove(0),
+        Turned::Done(mut states, _) => states.remove(0),
         other => panic!("{other:?}"),
     }
 }
@@ -146,7 +146,7 @@ fn names_turn_together_or_not_at_all(kind: Kind) {
     turn(&world, "m", &a);
     assert!(matches!(world.catalog.turn_names(&moves).unwrap(), Turned::Lost(_)));
     assert_eq!((world.read("n"), world.read("m")), (vec![row("x", 1)], vec![row("x", 1)]));
-    assert!(matches!(world.catalog.turn_names(&[to(&world, "n", &b), to(&world, "m", &b)]).unwrap(), Turned::Done(_)));
+    assert!(matches!(world.catalog.turn_names(&[to(&world, "n", &b), to(&world, "m", &b)]).unwrap(), Turned::Done(..)));
     assert_eq!((world.read("n"), world.read("m")), (vec![row("x", 10)], vec![row("x", 10)]));
     b.commit(&[row("x", 11)]);
     assert_eq!((world.read("n"), world.read("m")), (vec![row("x", 11)], vec![row("x", 11)]));
@@ -179,7 +179,7 @@ fn turns_of_other_names_are_not_undone(kind: Kind) {
     let mut a = Version::new(&world, "a");
     a.commit(&[row("x", 1)]);
     let (first, second) = (to(&world, "n", &a), to(&world, "m", &a));
-    assert!(matches!(world.catalog.turn_names(&[first]).unwrap(), Turned::Done(_)));
+    assert!(matches!(world.catalog.turn_names(&[first]).unwrap(), Turned::Done(..)));
     if matches!(world.catalog.turn_names(&[second]).unwrap(), Turned::Lost(_)) {
         turn(&world, "m", &a);
     }
@@ -355,7 +355,7 @@ fn a_version_that_is_not_kept_is_retired_until_it_serves_again(kind: Kind) {
         Retired { at_ms: 5, name: world.name("n"), table: b.table.name().clone(), by: "process 1 on host h".into() };
     let retiring = |name: &str, to_: &Version<'_>| {
         let moved = Move { retire: Some(retired.clone()), ..to(&world, name, to_) };
-        assert!(matches!(world.catalog.turn_names(&[moved]).unwrap(), Turned::Done(_)));
+        assert!(matches!(world.catalog.turn_names(&[moved]).unwrap(), Turned::Done(..)));
     };
     let asked = |version: &Version<'_>| {
         let tables = [(version.table.name(), version.table.uuid())];

@@ -6,6 +6,7 @@ mod changes;
 mod client;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -31,6 +32,7 @@ const FORMAT_PROPERTY: &str = "format-version";
 /// Between the levels of a namespace in a path, if the server names nothing else.
 const SEPARATOR: &str = "%1F";
 const TRANSACTIONS: &str = "POST /v1/{prefix}/transactions/commit";
+const VIEWS: &str = "POST /v1/{prefix}/namespaces/{namespace}/views/{view}";
 /// How often the making of a table is asked for.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -46,6 +48,8 @@ pub(super) struct Rest {
     separator: String,
     /// Whether several tables can be moved together.
     transactions: bool,
+    /// Whether it has views.
+    views: bool,
 }
 
 impl Rest {
@@ -63,9 +67,10 @@ impl Rest {
         };
         let prefix = setting("prefix").unwrap_or_default().trim_matches('/');
         let endpoints = config.get("endpoints").and_then(Value::as_array);
-        let transactions = endpoints.is_some_and(|all| all.iter().any(|endpoint| endpoint == TRANSACTIONS));
+        let offers = |what: &str| endpoints.is_some_and(|all| all.iter().any(|endpoint| endpoint == what));
         let separator = client::decoded(setting("namespace-separator").unwrap_or(SEPARATOR))?;
-        Ok(Self { http: http.below(&format!("v1/{prefix}")), separator, transactions })
+        let (transactions, views) = (offers(TRANSACTIONS), offers(VIEWS));
+        Ok(Self { http: http.below(&format!("v1/{prefix}")), separator, transactions, views })
     }
 
     /// A table as it is now.

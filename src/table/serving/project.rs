@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use iceberg::spec::{MAIN_BRANCH, Operation, PrimitiveType, Schema, SchemaRef, Snapshot, Summary, TableMetadata, Type};
 
 use super::turns::{self, Turns};
+use super::view;
 use super::{BY_TURN, GC_BY, GC_ENABLED, SHOWS_CHECKPOINT, SHOWS_SNAPSHOT, SHOWS_TABLE, SHOWS_VERSION, json};
 use crate::error::{Error, Result};
 use crate::table::catalog::Table;
+use crate::table::name::TableName;
 use crate::table::expiry::{Forgotten, Retention, expired};
 use crate::table::snapshot::{Built, ROWS, check_supported, next_location};
 use crate::table::{PRIMARY_KEY_PROPERTY, iceberg_error};
@@ -16,11 +18,18 @@ use crate::time;
 /// What a summary says about the position, as the version's newest commit says it.
 const POSITION: [&str; 4] = ["kappa.job", "kappa.offsets", "kappa.closed", "kappa.account"];
 
-/// The state of the name `base` that shows `version` as it is, after `turns`.
+/// The state of the name `base` that shows `version` as it is, after `turns`; with a view, if it is to have one from now on.
 ///
 /// # Errors
 /// `Refused` if the version has no snapshot, or columns under ids that mean something else in the name.
-pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, retention: &Retention) -> Result<Built> {
+pub(super) fn project(
+    base: &Table,
+    version: &Table,
+    turns: &Turns,
+    view: Option<&TableName>,
+    now: i64,
+    retention: &Retention,
+) -> Result<Built> {
     let Some(shown) = version.metadata().current_snapshot() else { return Err(empty(version)) };
     let schema = version.metadata().current_schema();
     check_supported(version)?;
@@ -47,7 +56,7 @@ pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, re
     let builder = gone
         .iter()
         .fold(builder.remove_snapshots(&gone), |builder, id| builder.remove_statistics(*id).remove_partition_statistics(*id))
-        .set_properties(properties(version, turns)?)
+        .set_properties(properties(version, turns, view)?)
         .map_err(failed)?;
     let key = if version.property(PRIMARY_KEY_PROPERTY).is_none() { vec![PRIMARY_KEY_PROPERTY.to_owned()] } else { vec![] };
     let built = builder.remove_properties(&key).and_then(|builder| builder.build()).map_err(failed)?;
@@ -89,14 +98,15 @@ fn summary(version: &Table, turns: &Turns) -> Result<HashMap<String, String>> {
     Ok(summary)
 }
 
-fn properties(version: &Table, turns: &Turns) -> Result<HashMap<String, String>> {
+fn properties(version: &Table, turns: &Turns, view: Option<&TableName>) -> Result<HashMap<String, String>> {
     let key = version.property(PRIMARY_KEY_PROPERTY).map(|key| (PRIMARY_KEY_PROPERTY.to_owned(), key.to_owned()));
     let own = [
         (turns::PROPERTY.to_owned(), json(turns)?),
         (GC_ENABLED.to_owned(), "false".to_owned()),
         (GC_BY.to_owned(), "kappa".to_owned()),
     ];
-    Ok(own.into_iter().chain(key).collect())
+    let view = view.map(|view| (view::PROPERTY.to_owned(), view.to_string()));
+    Ok(own.into_iter().chain(key).chain(view).collect())
 }
 
 fn empty(version: &Table) -> Error {

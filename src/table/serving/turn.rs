@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
+use super::follow::Trouble;
 use super::project::project;
 use super::turns::Turn;
 use super::{GC_BY, GC_ENABLED, SERVED, SERVES};
@@ -15,7 +16,7 @@ use crate::table::files;
 use crate::table::name::TableName;
 use crate::table::retire::{self, Retired};
 use crate::table::snapshot::Built;
-use crate::table::store::{Swap, Swapped};
+use crate::table::store::{Swap, Swapped, ViewSwap};
 
 /// What a name is to be turned to, and the states on which that was decided.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Move {
     pub to: Table,
     /// The name.
     pub name: TableName,
+    /// The view that turns with it.
+    pub view: Option<TableName>,
     /// What is written into it.
     pub turn: Turn,
 }
@@ -37,8 +40,8 @@ pub struct Move {
 /// What became of it.
 #[derive(Debug)]
 pub enum Turned {
-    /// All names have turned: the states that they have now.
-    Done(Vec<Table>),
+    /// All names have turned: the states that they have now, and the views that have not yet.
+    Done(Vec<Table>, Vec<Trouble>),
     /// None has: a table is not any more as it was when this was decided.
     Lost(TableName),
     /// Nobody knows. The names say it: whether they have the turn.
@@ -50,6 +53,7 @@ pub enum Turned {
 struct Prepared {
     names: Vec<Built>,
     swaps: Vec<Swap>,
+    views: Vec<ViewSwap>,
     /// Files that were made, and new names.
     created: Vec<String>,
     begun: Vec<Table>,
@@ -60,15 +64,22 @@ struct Prepared {
 impl Prepared {
     fn discard(&self, catalog: &Catalog) {
         files::remove_quietly(&self.created);
+        self.views.iter().filter(|view| view.from.is_none()).for_each(|view| remove_empty(view.next.location()));
         for name in &self.begun {
             if !catalog.names_metadata() {
                 let _ = catalog.drop_table(name);
-            } else if let Ok(directory) = files::path_of(name.location()) {
-                // Without what was made in them they are empty.
-                let _ = std::fs::remove_dir(directory.join("metadata"));
-                let _ = std::fs::remove_dir(directory);
+            } else {
+                remove_empty(name.location());
             }
         }
+    }
+}
+
+/// Without what was made in them they are empty.
+fn remove_empty(location: &str) {
+    if let Ok(directory) = files::path_of(location) {
+        let _ = std::fs::remove_dir(directory.join("metadata"));
+        let _ = std::fs::remove_dir(directory);
     }
 }
 
@@ -81,7 +92,7 @@ impl Catalog {
         let mut prepared = Prepared::default();
         let swapped = self.prepare_turn(moves, &mut prepared).and_then(|()| {
             failpoint::hit("P1");
-            self.swap(&prepared.swaps, None)
+            self.swap_with(&prepared.swaps, &prepared.views, None)
         });
         match swapped {
             Ok(Swapped::Done) => {
@@ -90,7 +101,8 @@ impl Catalog {
                 if self.names_metadata() {
                     files::remove_quietly(&prepared.expired);
                 }
-                Ok(Turned::Done(prepared.names.into_iter().map(|built| built.table).collect()))
+                let troubles = self.bring_views(moves);
+                Ok(Turned::Done(prepared.names.into_iter().map(|built| built.table).collect(), troubles))
             }
             Ok(Swapped::Lost(name)) => {
                 prepared.discard(self);
@@ -102,6 +114,12 @@ impl Catalog {
                 Err(error)
             }
         }
+    }
+
+    /// Behind REST, whose transactions know no views, they follow.
+    fn bring_views(&self, moves: &[Move]) -> Vec<Trouble> {
+        let moved = moves.iter().filter(|to| to.view.is_some() && !self.names_metadata());
+        moved.filter_map(|to| Some(Trouble { name: to.name.clone(), error: self.bring_view(&to.name).err()? })).collect()
     }
 
     fn prepare_turn(&self, moves: &[Move], prepared: &mut Prepared) -> Result<()> {
@@ -120,13 +138,18 @@ impl Catalog {
             // It has turned already where a version did not hear of it.
             let has_turned = turns.current().is_some_and(|turn| turn.id == to.turn.id);
             let turns = if has_turned { turns } else { turns.with(to.turn.clone()) };
-            let built = project(&base, &to.to, &turns, self.now_ms(), &self.settings.retention)?;
+            let built = project(&base, &to.to, &turns, to.view.as_ref(), self.now_ms(), &self.settings.retention)?;
             prepared.created.push(built.table.metadata_location().to_owned());
             self.write_metadata(&built.table)?;
             let swap = base.swap_for(&built.table);
             let is_made = to.base.is_none() && self.names_metadata();
             names.push(if is_made { Swap { from: None, ..swap } } else { swap });
             prepared.names.push(built);
+            if let Some(view) = &to.view {
+                // Where it cannot turn in the same transaction it is still looked at before.
+                let view = self.view_swap(&to.name, view, &to.to, &mut prepared.created)?;
+                prepared.views.extend(view.filter(|_| self.names_metadata()));
+            }
             if let Some(from) = &to.from {
                 versions.leave(from, &to.name, to.retire.as_ref())?;
             }
