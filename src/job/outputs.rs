@@ -16,12 +16,15 @@ use crate::protocol::failpoint;
 use crate::protocol::version::{OutputFact, called};
 use crate::sink::dead_letter;
 use crate::sink::kafka::{OwnTopic, Topic, TopicDelivery};
+use crate::table::field_ids::FieldIds;
 use crate::table::marker::Marker;
 use crate::table::{CommitKind, CreateTable, Table, TableName};
 use crate::time::new_ordered_uuid;
 
 /// The table property that says which version a table belongs to.
 pub const VERSION_PROPERTY: &str = "kappa.version";
+/// The table property that names the output of the job.
+const OUTPUT_PROPERTY: &str = "kappa.output";
 /// The table property that names the job that made a table.
 pub const JOB_PROPERTY: &str = "kappa.job";
 
@@ -169,7 +172,12 @@ impl Prepared {
             Target::Table(name) => self.wanted_tables(name, pipeline, &last.manifest, replaced).map(Some),
             Target::Topic(_) => Ok(None),
         });
-        let wanted = wanted.collect::<Result<Vec<_>>>()?;
+        let mut wanted = wanted.collect::<Result<Vec<_>>>()?;
+        for (wanted, output) in wanted.iter_mut().zip(&self.plan.outputs) {
+            if let Some((rows, _)) = wanted {
+                rows.properties.insert(OUTPUT_PROPERTY.to_owned(), output.name.clone().unwrap_or_default());
+            }
+        }
         if let Some(replaced) = replaced {
             let all = wanted.iter().flatten().flat_map(|(rows, letters)| [Some(rows), letters.as_ref()]).flatten();
             self.replace_tables(all, replaced)?;
@@ -224,6 +232,7 @@ impl Prepared {
                 (VERSION_PROPERTY.to_owned(), manifest.version.clone()),
                 (JOB_PROPERTY.to_owned(), manifest.job.clone()),
             ]),
+            field_ids: FieldIds::default(),
         };
         let rows = create(name.clone(), pipeline.schema.clone(), &pipeline.primary_key);
         let name = TableName::parse(&dead_letter::table_name(&name.to_string()), "")?;
@@ -244,8 +253,11 @@ impl Prepared {
             let old = self.catalog.load(&create.name)?;
             let old = old.filter(|old| old.property(VERSION_PROPERTY) == Some(replaced));
             old.as_ref().map(|old| self.check_not_shown(old)).transpose()?;
-            changes.extend(old.map(|old| (old, create)));
+            if let Some(old) = old {
+                changes.push((old, self.numbered(create)?));
+            }
         }
+        let changes: Vec<_> = changes.iter().map(|(old, create)| (old.clone(), create)).collect();
         self.catalog.replace(&changes)
     }
 
@@ -261,13 +273,22 @@ impl Prepared {
         Ok(())
     }
 
+    /// With what other versions of the same output have called their columns: one name may show them all.
+    fn numbered(&self, create: &CreateTable) -> Result<CreateTable> {
+        let field_ids = self.catalog.field_ids(&create.properties, &[JOB_PROPERTY, OUTPUT_PROPERTY])?;
+        Ok(CreateTable { field_ids, ..create.clone() })
+    }
+
     fn make_table(&self, create: &CreateTable, version: &str) -> Result<Table> {
         match self.catalog.load(&create.name)? {
             None => {
                 failpoint::hit("V2");
-                self.catalog.create(create)
+                self.catalog.create(&self.numbered(create)?)
             }
-            Some(table) if table.property(VERSION_PROPERTY) == Some(version) => Ok(table),
+            Some(table) if table.property(VERSION_PROPERTY) == Some(version) => match table.marker() {
+                Some(_) => Ok(table),
+                None => self.catalog.finish(table, &self.numbered(create)?),
+            },
             Some(table) => {
                 Err(Error::refused("foreign_table", format!("table {} exists and belongs to something else", table.name()))
                     .hint("choose another name for the output"))

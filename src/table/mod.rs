@@ -5,7 +5,7 @@
 //! move in one transaction, an unknown outcome is looked up and never guessed, and everything is on disk before the
 //! catalog points at it.
 //!
-//! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
+//! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types, and [`field_ids`];
 //! [`datafile`] Parquet and its metrics; [`deletes`] of rows by their positions; [`catalog`] over a [`store`], which is [`sql`] or
 //! [`rest`]; [`claim`]; [`commit`] with [`marker`] (a pure decision),
 //! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
@@ -20,6 +20,7 @@ pub mod datafile;
 mod deletes;
 pub mod directory;
 pub mod expiry;
+pub mod field_ids;
 pub mod files;
 #[cfg(test)]
 pub(crate) mod foreign;

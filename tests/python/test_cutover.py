@@ -21,7 +21,7 @@ from test_end_to_end import fill, make_records, table
 from test_readers import every_reader, ordered
 
 RECORDS = make_records(4_000, seed=21)
-READERS = ["pyiceberg", "polars", "duckdb", "kappa"]
+READERS = ["pyiceberg", "polars", "duckdb", "chdb", "kappa"]
 
 
 def totals(floor: int = 0) -> kappa.Job:
