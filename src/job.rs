@@ -369,7 +369,8 @@ impl Observer for Told {
     }
 
     fn retired(&self, retired: &Retired) {
-        let message = format!("retired: {retired}; a last checkpoint, then the end. Back again: kappa rollback {}", retired.name);
+        let message =
+            format!("retired: {retired}; a last checkpoint, then the end. Back again: kappa rollback {}", retired.name);
         self.events.tell(Event::Notice { level: "info", message, time_ms: now_ms() });
     }
 

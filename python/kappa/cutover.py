@@ -95,9 +95,9 @@ def promote(
     by itself the newest is found. Without one, say why (`unverified`): it is kept with the name. A version that is further back
     in the log than what it takes the place of, or that begins later, is refused unless `accept` has `"lag"`, `"history"`.
 
-    The process of what was shown before goes on, so that a rollback is as fresh as what it replaces; with `keep_warm=False` it is
-    asked to stop. With `view=True` the name gets a view beside it, `NAME__view` or as the setting `serving.view` says, which turns
-    with it, for Trino and Spark.
+    The process of what was shown before goes on, so that a rollback is as fresh as what it replaces; with `keep_warm=False` it
+    is asked to stop. With `view=True` the name gets a view beside it, `NAME__view` or as the setting `serving.view` says, which
+    turns with it, for Trino and Spark.
 
     >>> import kappa
     >>> from kappa.testing import temporary

@@ -131,8 +131,8 @@ def _standby(version: Mapping[str, Any], standby: Mapping[str, Any]) -> str:
 
 
 def _retired(version: Mapping[str, Any], retired: Mapping[str, Any]) -> str:
-    since = words.utc(retired["at_ms"])
-    return f"{_name(version)}: retired since {since}, when {retired['name']} came to show {retired['table']}: its job is not to run"
+    when = f"{words.utc(retired['at_ms'])}, when {retired['name']} came to show {retired['table']}"
+    return f"{_name(version)}: retired since {when}: its job is not to run"
 
 
 def _process(process: Mapping[str, Any] | None) -> str:

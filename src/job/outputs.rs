@@ -261,16 +261,12 @@ impl Prepared {
         self.catalog.replace(&changes)
     }
 
-    /// What a name shows is not taken from under it. The name says what that is: a table may have heard of it no more.
+    /// What a name shows is not taken from under it.
     fn check_not_shown(&self, table: &Table) -> Result<()> {
-        for name in table.serves() {
-            let turns = self.catalog.load(&name)?.map(|name| name.turns()).transpose()?.flatten().unwrap_or_default();
-            if turns.current().is_some_and(|turn| turn.uuid == table.uuid()) {
-                return Err(Error::refused("serves", format!("table {} is what {name} shows", table.name()))
-                    .hint("reprocess into a new table, compare, and promote that; or roll the name back first"));
-            }
-        }
-        Ok(())
+        let names = self.catalog.shown_by(table)?;
+        let Some(name) = names.first() else { return Ok(()) };
+        Err(Error::refused("serves", format!("table {} is what {name} shows", table.name()))
+            .hint("reprocess into a new table, compare, and promote that; or roll the name back first"))
     }
 
     /// With what other versions of the same output have called their columns: one name may show them all.

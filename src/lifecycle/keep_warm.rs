@@ -45,10 +45,10 @@ pub fn retired(
         let table = catalog.load(&TableName::parse(&output.table, "")?)?;
         tables.extend(table.filter(|table| table.property(VERSION) == from.table.property(VERSION)));
     }
-    let goes = |name: &TableName| {
-        moved.iter().any(|(moved, to)| moved == name && tables.iter().all(|table| table.name() != to))
-    };
-    let staying = tables.iter().flat_map(|table| table.serves().into_iter().filter(|name| !goes(name)));
+    let goes =
+        |name: &TableName| moved.iter().any(|(moved, to)| moved == name && tables.iter().all(|table| table.name() != to));
+    let shown = tables.iter().map(|table| catalog.shown_by(table)).collect::<Result<Vec<_>>>()?;
+    let staying = shown.into_iter().flatten().filter(|name| !goes(name));
     let staying: Vec<String> = staying.map(|name| name.to_string()).collect();
     if !staying.is_empty() {
         return Ok((None, format!("{old} is kept warm all the same: its version shows in {} too", staying.join(", "))));

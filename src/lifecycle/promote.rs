@@ -301,13 +301,7 @@ fn lost(name: &TableName) -> Error {
     Error::conflict("turn_lost", message).hint("look who does it: kappa serving history; then try again").retryable(true)
 }
 
-fn promotion(
-    prepared: Vec<Prepared>,
-    states: &[Table],
-    views: &[Trouble],
-    turn: Option<String>,
-    began: Instant,
-) -> Promotion {
+fn promotion(prepared: Vec<Prepared>, states: &[Table], views: &[Trouble], turn: Option<String>, began: Instant) -> Promotion {
     let shown = |mut it: Prepared| {
         let Move { name, base, to, .. } = it.moved;
         let behind = views.iter().filter(|view| view.name == name);

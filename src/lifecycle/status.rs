@@ -125,9 +125,8 @@ fn version(
     logs: &mut Logs<'_>,
 ) -> Option<VersionStatus> {
     let held_by = held.and_then(|held| held.get(version));
-    let broken = |problem: String| {
-        VersionStatus::broken(version, held_by.map(|held| held.names.clone()).unwrap_or_default(), problem)
-    };
+    let broken =
+        |problem: String| VersionStatus::broken(version, held_by.map(|held| held.names.clone()).unwrap_or_default(), problem);
     let is_wanted = |names: &[String]| wanted.is_none_or(|wanted| names.iter().any(|name| name == wanted));
     let newest = match newest(dir) {
         Ok(Some(newest)) => newest,

@@ -127,7 +127,9 @@ impl Numbers<'_> {
 
     fn field(&self, field: &NestedFieldRef) -> NestedFieldRef {
         let data_type = match field.field_type.as_ref() {
-            Type::Struct(inner) => Type::Struct(StructType::new(inner.fields().iter().map(|field| self.field(field)).collect())),
+            Type::Struct(inner) => {
+                Type::Struct(StructType::new(inner.fields().iter().map(|field| self.field(field)).collect()))
+            }
             Type::List(list) => Type::List(ListType { element_field: self.field(&list.element_field) }),
             other => other.clone(),
         };

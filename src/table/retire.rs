@@ -55,12 +55,12 @@ impl std::fmt::Display for Retired {
 }
 
 impl Table {
-    /// By what it was retired. What a name shows is not, whatever was said before.
+    /// By what it was retired, if no name shows it: see [`Catalog::retired`].
     ///
     /// # Errors
     /// `Corruption` if that cannot be read.
     pub fn retired(&self) -> Result<Option<Retired>> {
-        let text = self.property(PROPERTY).filter(|_| self.serves().is_empty());
+        let text = self.property(PROPERTY);
         let damaged = |error: serde_json::Error| {
             let message = format!("table {}: property {PROPERTY} cannot be read: {error}", self.name());
             Error::corruption("retired", message).hint("remove the property by another tool").source(error)
@@ -78,12 +78,30 @@ impl Catalog {
         let mut found = None;
         for (name, uuid) in tables {
             let Some(table) = self.load_same(name, uuid)? else { continue };
-            if !table.serves().is_empty() {
+            if !self.shown_by(&table)?.is_empty() {
                 return Ok(None);
             }
             found = found.or(table.retired()?);
         }
         Ok(found)
+    }
+
+    /// The names that show a table. They say so themselves: the table may have heard of it no more.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn shown_by(&self, table: &Table) -> Result<Vec<TableName>> {
+        let mut names = table.serves();
+        let mut trouble = Ok(());
+        names.retain(|name| {
+            let turns = self.load(name).and_then(|name| Ok(name.map(|name| name.turns()).transpose()?.flatten()));
+            let turns = turns.unwrap_or_else(|error| {
+                trouble = Err(error);
+                None
+            });
+            turns.is_some_and(|turns| turns.current().is_some_and(|turn| turn.uuid == table.uuid()))
+        });
+        trouble.map(|()| names)
     }
 
     /// Takes it back.

@@ -204,35 +204,6 @@ def positive(upto: int, floor: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["promote", "first", "rollback"])
-@pytest.mark.parametrize("point", ["P1", "P2"])
-def test_killed_half_way(versions: Path, point: str, verb: str) -> None:
-    """The name is at the old or at the new version, never neither; the same command again finishes, and so does the way back."""
-    if verb == "rollback":
-        kappa.promote("m.name", "m.v4", unverified="a test")
-    words = {
-        "promote": ["promote", "m.name", "m.v4", "--unverified", "x"],
-        "first": ["promote", "m.new", "m.v4"],
-        "rollback": ["rollback", "m.name"],
-    }[verb]
-    name, old, new = (
-        words[1],
-        {"promote": "m.v3", "first": None, "rollback": "m.v4"}[verb],
-        "m.v3" if verb == "rollback" else "m.v4",
-    )
-    done = cli(*words, env={"KAPPA_FAILPOINT": f"{point}:1"})
-    assert done.returncode == -9
-    names = {found["name"]: found["table"] for found in kappa.serving().names}
-    assert names.get(name) == (old if point == "P1" else new)
-    if names.get(name):
-        assert table(name) == table(str(names[name]))
-    if not (verb == "rollback" and point == "P2"):  # which would go one further back
-        assert cli(*words).returncode == 0
-    assert showing(name) == new
-    assert table(name) == table(new)
-
-
-@pytest.mark.slow
 def test_two_at_once(versions: Path) -> None:
     """Of two promotes that begin on the same state one wins, and the other is told who did."""
     build("m.v5", 100)

@@ -132,7 +132,11 @@ def test_what_it_costs_that_versions_run_beside_the_one_that_serves(place: objec
         assert warm["standby"]["since_ms"] == kappa.serving("m.name").names[0]["turns"][-1]["at_ms"]
         assert warm["standby"]["table_bytes"] > 1_000
         text = str(status)
-        assert [line.split()[:2] for line in text.splitlines()[:3]] == [["writes", "serves"], ["m.v3", "totals"], ["m.v4", "m.name"]]
+        assert [line.split()[:2] for line in text.splitlines()[:3]] == [
+            ["writes", "serves"],
+            ["m.v3", "totals"],
+            ["m.v4", "m.name"],
+        ]
         assert "m.v3: kept warm for a rollback of m.name, which it served until 20" in text
         assert f": {os.getpid()}@" in text
         assert "of tables" in text

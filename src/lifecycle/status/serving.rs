@@ -9,7 +9,7 @@ use crate::durable::size::bytes_below;
 use crate::error::Result;
 use crate::job::outputs::{JOB_PROPERTY, VERSION_PROPERTY};
 use crate::table::retire::Retired;
-use crate::table::{Catalog, Table, TableName, files};
+use crate::table::{Catalog, Table, files};
 
 /// By version, what the catalog says.
 pub type Held = BTreeMap<String, Tables>;
@@ -57,7 +57,7 @@ pub enum Kind {
 /// What the tables of a catalog say, by version.
 ///
 /// # Errors
-/// Those of the catalog. A table that cannot be loaded holds nothing that can be said.
+/// Those of the catalog. A table that cannot be loaded holds nothing that can be said. What a name shows, the name says.
 pub fn held(catalog: &Catalog) -> Result<Held> {
     let tables: Vec<Table> = catalog.list()?.iter().filter_map(|name| catalog.load(name).ok().flatten()).collect();
     let mut held = Held::new();
@@ -67,18 +67,20 @@ pub fn held(catalog: &Catalog) -> Result<Held> {
         of.names.push(table.name().to_string());
         of.job = table.property(JOB_PROPERTY).unwrap_or_default().to_owned();
         of.locations.push(table.location().to_owned());
-        of.serves.extend(table.serves().iter().map(ToString::to_string));
-        of.served.extend(table.served().iter().filter_map(|name| Some((name.to_string(), shown_until(name, table, &tables)?))));
         of.retired = of.retired.take().or(table.retired().ok().flatten());
     }
+    let names = tables.iter().filter_map(|name| Some((name.name().to_string(), name.turns().ok()??)));
+    for (name, turns) in names {
+        for table in tables.iter().filter(|table| turns.all().iter().any(|turn| turn.uuid == table.uuid())) {
+            let Some(of) = table.property(VERSION_PROPERTY).and_then(|version| held.get_mut(version)) else { continue };
+            if turns.current().is_some_and(|turn| turn.uuid == table.uuid()) {
+                of.serves.insert(name.clone());
+            } else {
+                of.served.extend(turns.shown_until(table.uuid()).map(|until| (name.clone(), until)));
+            }
+        }
+    }
     Ok(held)
-}
-
-/// Until when a name showed a table that it shows no more.
-fn shown_until(name: &TableName, table: &Table, tables: &[Table]) -> Option<i64> {
-    let turns = tables.iter().find(|other| other.name() == name)?.turns().ok()??;
-    let is_shown = turns.current().is_some_and(|turn| turn.uuid == table.uuid());
-    if is_shown { None } else { turns.shown_until(table.uuid()) }
 }
 
 /// Says of each version which names it serves, and of those that run beside one what they cost.

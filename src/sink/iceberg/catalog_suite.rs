@@ -111,10 +111,7 @@ fn a_column_has_its_id_from_the_other_versions(kind: Kind) {
     };
     let ids = |ids: [(&str, i32); 3]| ids.map(|(name, id)| (name.to_owned(), id)).to_vec();
     let (text, long, double) = (DataType::String, DataType::Int64, DataType::Float64);
-    assert_eq!(
-        make("a", [("k", text.clone()), ("n", long.clone()), ("m", long.clone())]),
-        ids([("k", 1), ("n", 2), ("m", 3)])
-    );
+    assert_eq!(make("a", [("k", text.clone()), ("n", long.clone()), ("m", long.clone())]), ids([("k", 1), ("n", 2), ("m", 3)]));
     assert_eq!(
         make("b", [("k", text.clone()), ("n", double.clone()), ("m", long.clone())]),
         ids([("k", 1), ("n", 4), ("m", 3)])

@@ -5,11 +5,7 @@ use super::testing::*;
 use crate::table::TableName;
 use crate::table::serving::{Action, Move, Turned};
 
-suite!(
-    a_view_turns_with_its_name,
-    a_view_that_was_left_behind_is_brought,
-    what_somebody_else_has_made_is_not_changed,
-);
+suite!(a_view_turns_with_its_name, a_view_that_was_left_behind_is_brought, what_somebody_else_has_made_is_not_changed,);
 
 fn with_view(world: &World, name: &str, version: &Version<'_>) -> Move {
     Move { view: Some(world.name(&format!("{name}__view"))), ..to(world, name, version) }
@@ -51,7 +47,10 @@ fn a_view_turns_with_its_name(kind: Kind) {
     world.inject(Fault::RequestLost);
     assert!(matches!(world.catalog.turn_names(&[with_view(&world, "n", &a)]).unwrap(), Turned::Unknown(_)));
     assert_eq!((world.read("n"), selects(&world, &view).as_deref()), (vec![row("x", 11)], Some("b")));
-    let back = Move { turn: crate::table::serving::Turn { action: Action::Rollback, ..to(&world, "n", &a).turn }, ..with_view(&world, "n", &a) };
+    let back = Move {
+        turn: crate::table::serving::Turn { action: Action::Rollback, ..to(&world, "n", &a).turn },
+        ..with_view(&world, "n", &a)
+    };
     world.inject(Fault::ReplyLost);
     assert!(matches!(world.catalog.turn_names(&[back]).unwrap(), Turned::Unknown(_)));
     let shown = if kind == Kind::Rest { "b" } else { "a" };
@@ -69,7 +68,8 @@ fn a_view_that_was_left_behind_is_brought(kind: Kind) {
     turn_with_view(&world, "n", &b);
     world.catalog.set_view(&name, &view, &a.now());
     assert_eq!(selects(&world, &view).as_deref(), Some("a"));
-    let look = |version: &Version<'_>| world.catalog.follow(version.table.name(), version.table.uuid(), &version.fence()).unwrap();
+    let look =
+        |version: &Version<'_>| world.catalog.follow(version.table.name(), version.table.uuid(), &version.fence()).unwrap();
     assert_eq!(look(&a).1, [], "it shows nothing");
     assert_eq!(selects(&world, &view).as_deref(), Some("a"));
     assert_eq!(look(&b).1, []);

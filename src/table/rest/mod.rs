@@ -21,6 +21,7 @@ use super::metadata::Refs;
 use super::name::TableName;
 use super::store::{Loaded, OwnerRow, Swap, Swapped};
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::failpoint;
 use crate::time;
 
 /// The table property that says to whom its version belongs, where no row of a database does.
@@ -185,7 +186,7 @@ impl Rest {
             let path = self.table_path(&swap.name);
             let answer = self.http.post("commit", &refs(&path), &self.change(swap)?).await;
             match self.settle(answer, std::slice::from_ref(swap)).await {
-                Ok(Swapped::Done) => {}
+                Ok(Swapped::Done) => failpoint::hit("P3"),
                 // Some have moved: the next attempt finds which.
                 Ok(Swapped::Lost(name)) if done > 0 => return Ok(Swapped::Unknown(partly(&name))),
                 Err(error) if done > 0 => return Ok(Swapped::Unknown(error)),

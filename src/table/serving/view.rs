@@ -7,13 +7,13 @@ use iceberg::NamespaceIdent;
 use iceberg::spec::{Schema, ViewFormatVersion, ViewMetadata, ViewMetadataBuilder, ViewRepresentations, ViewVersion};
 use serde_json::json;
 
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::table::catalog::{Catalog, Table};
 use crate::table::name::TableName;
 use crate::table::store::{Swapped, View, ViewSwap};
 use crate::table::{files, iceberg_error};
 use crate::time;
-use crate::durable;
 
 /// The property of a name that names its view.
 pub(super) const PROPERTY: &str = "kappa.view";

@@ -19,6 +19,7 @@ use super::io::Io;
 use super::name::TableName;
 use super::store::{OwnerRow, Swap, Swapped, ViewSwap};
 use crate::error::{Error, Result};
+use crate::protocol::failpoint;
 use crate::time;
 
 const SCHEMA: [&str; 3] = [
@@ -207,6 +208,7 @@ impl Database {
                 if !self.move_row(session, name, from.as_deref(), to, kind).await? {
                     return Ok(End::Rollback(Ok(Swapped::Lost((*name).clone()))));
                 }
+                failpoint::hit("P3");
             }
             Ok(End::Commit(Ok(Swapped::Done)))
         };
