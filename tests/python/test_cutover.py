@@ -71,7 +71,7 @@ def test_the_incident(versions: Path) -> None:
     assert diff.proof in str(diff)
     promotion = kappa.promote("m.name", "m.v4")
     assert promotion.names[0] | {"notes": []} == {
-        "name": "m.name", "table": "m.v4", "before": "m.v3", "proof": diff.proof, "unverified": None, "accepted": [],
+        "name": "m.name", "table": "m.v4", "before": "m.v3", "proof": diff.proof, "unverified": None, "accepted": [], "view": None,
         "rows": len(new), "version": promotion.names[0]["version"], "snapshot_id": promotion.names[0]["snapshot_id"], "notes": [],
     }  # fmt: skip
     assert promotion
