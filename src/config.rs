@@ -28,6 +28,8 @@ pub struct Settings {
     pub checkpoints: String,
     /// `sink.url`: the cluster that topics are written to, `kafka://HOST:PORT,…`; empty: that of `log.url`, if it is one.
     pub sink_url: String,
+    /// `serving.view`: how views of names are called, such as `{name}__view`; empty: they have none unless one is asked for.
+    pub serving_view: String,
     /// `kafka.*`: options of Kafka's client, by librdkafka's names.
     pub kafka: KafkaOptions,
 }
@@ -57,7 +59,7 @@ impl fmt::Debug for SecretUrl {
 }
 
 /// Setting, environment variable, default.
-const NAMES: [(&str, &str, &str); 7] = [
+const NAMES: [(&str, &str, &str); 8] = [
     ("log.url", "KAPPA_LOG_URL", "file://.kappa/log"),
     ("catalog.url", "KAPPA_CATALOG_URL", "sqlite://.kappa/catalog.db"),
     ("catalog.name", "KAPPA_CATALOG_NAME", "kappa"),
@@ -65,6 +67,7 @@ const NAMES: [(&str, &str, &str); 7] = [
     ("warehouse", "KAPPA_WAREHOUSE", "file://.kappa/warehouse"),
     ("checkpoints", "KAPPA_CHECKPOINTS", "file://.kappa/checkpoints"),
     ("sink.url", "KAPPA_SINK_URL", ""),
+    ("serving.view", "KAPPA_SERVING_VIEW", ""),
 ];
 
 const KAFKA_PREFIX: &str = "kafka.";
@@ -117,6 +120,7 @@ impl Settings {
             warehouse: get(4),
             checkpoints: get(5),
             sink_url: get(6),
+            serving_view: get(7),
             kafka: kafka_options(&from_file, environment, overrides),
         })
     }
@@ -129,6 +133,14 @@ impl Settings {
             warehouse: format!("file://{directory}/warehouse"),
             checkpoints: format!("file://{directory}/checkpoints"),
             ..self.clone()
+        }
+    }
+
+    /// How the views of names are called, if they are to have some.
+    pub fn views(&self, are_wanted: bool) -> Option<&str> {
+        match self.serving_view.as_str() {
+            "" => are_wanted.then_some("{name}__view"),
+            pattern => Some(pattern),
         }
     }
 

@@ -40,6 +40,7 @@ use crate::protocol::failpoint;
 use crate::protocol::version::TOPIC_SCHEME;
 use crate::source::LogSource;
 use crate::table::TableName;
+use crate::table::retire::Retired;
 use crate::table::serving::Trouble;
 use crate::time::{format_utc, instant, now_ms};
 use events::{StartedTopic, TableRows, Teller, total_counts};
@@ -375,6 +376,12 @@ impl Observer for Told {
     fn name_in_trouble(&self, trouble: &Trouble) {
         let message = format!("the name {}: {}", trouble.name, trouble.error);
         self.events.tell(Event::Notice { level: "warning", message, time_ms: now_ms() });
+    }
+
+    fn retired(&self, retired: &Retired) {
+        let message =
+            format!("retired: {retired}; a last checkpoint, then the end. Back again: kappa rollback {}", retired.name);
+        self.events.tell(Event::Notice { level: "info", message, time_ms: now_ms() });
     }
 
     fn caught_up(&self, goes_on: bool) {

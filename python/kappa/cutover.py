@@ -84,6 +84,8 @@ def promote(
     unverified: str | None = None,
     max_age: Duration = "1h",
     accept: Sequence[str] = (),
+    keep_warm: bool = True,
+    view: bool = False,
     config: Mapping[str, Any] | None = None,
 ) -> Promotion:
     """Turns a name to the table of a version, or several names at once, all or none. Readers of a name see one version or the
@@ -92,6 +94,10 @@ def promote(
     A name that shows something already wants a `proof`: that `kappa.diff` has compared the two versions at most `max_age` ago;
     by itself the newest is found. Without one, say why (`unverified`): it is kept with the name. A version that is further back
     in the log than what it takes the place of, or that begins later, is refused unless `accept` has `"lag"`, `"history"`.
+
+    The process of what was shown before goes on, so that a rollback is as fresh as what it replaces; with `keep_warm=False` it
+    is asked to stop. With `view=True` the name gets a view beside it, `NAME__view` or as the setting `serving.view` says, which
+    turns with it, for Trino and Spark.
 
     >>> import kappa
     >>> from kappa.testing import temporary
@@ -126,6 +132,8 @@ def promote(
         "unverified": unverified,
         "max_age_ms": duration_ms(max_age, "max_age"),
         "accept": list(accept),
+        "keep_warm": keep_warm,
+        "view": view,
     }
     return Promotion("promote", json.loads(_kappa.promote(resolve(config), moves, json.dumps(request))))
 

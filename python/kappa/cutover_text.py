@@ -19,6 +19,7 @@ def promotion(verb: str, found: dict[str, Any]) -> str:
             f"{shown['name']} shows {shown['table']}{was}" if turned else f"{shown['name']} shows {shown['table']} already"
         )
         lines.append(f"  {count(shown['rows'], 'row')}, snapshot {shown['snapshot_id']}")
+        lines += [f"  view {shown['view']}"] if shown["view"] else []
         lines += [f"  {line}" for line in _why(shown)]
         lines += [f"  note: {note}" for note in shown["notes"]]
     if turned:
@@ -84,6 +85,7 @@ def name(found: dict[str, Any]) -> str:
             f"  checkpoint  {found['checkpoint']} of {found['newest']}",
             f"  closed      {found['closed'] or '-'}",
             f"  rollback    {'to ' + found['before'] if found['before'] else 'nothing before'}",
+            f"  view        {found['view'] or '-'}",
         ]
     lines += [f"  {trouble}" for trouble in _troubles(found)]
     return "\n".join(lines)

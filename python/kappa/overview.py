@@ -9,7 +9,7 @@ from typing import Any
 from kappa import _kappa, diff_text, html, words
 from kappa.settings import resolve
 
-_COLUMNS = ("writes", "job", "mode", "process", "lag", "closed", "checkpoint", "ahead of retention", "rate", "state")
+_COLUMNS = ("writes", "serves", "job", "mode", "process", "lag", "closed", "checkpoint", "ahead of retention", "rate", "state")
 
 
 class Status:
@@ -34,8 +34,9 @@ class Status:
 
     @property
     def versions(self) -> list[dict[str, Any]]:
-        """By version: what it writes (`outputs`), `job`, `mode`, `process`, `lag`, `closed_ms`, `checkpoint` and more; or the
-        `problem` why nothing of that is known.
+        """By version: what it writes (`outputs`), the names that it `serves`, `job`, `mode`, `process`, `lag`, `closed_ms`,
+        `checkpoint` and more; or the `problem` why nothing of that is known. `standby` says why one runs that serves no name:
+        `warm`, `catching_up` or `ready`, and what its tables take; `retired` by what it was asked to stop.
         """
         return [dict(version) for version in self._report["versions"]]
 
@@ -56,14 +57,20 @@ class Status:
         running = [it for it in self.versions if it.get("mode", "finished") != "finished"]
         held = [f"{_name(it)}: closed waits for {it['closed_by']}" for it in running if it["closed_by"] is not None]
         warnings = [f"warning: {words.printable(warning)}" for warning in self.warnings]
-        return "\n".join([*lines, *held, *warnings])
+        return "\n".join([*lines, *held, *self._beside(), *warnings])
 
     __repr__ = __str__
+
+    def _beside(self) -> list[str]:
+        """What it costs that versions run beside those that serve, and who was asked to stop."""
+        beside = [_standby(it, it["standby"]) for it in self.versions if it["standby"] is not None]
+        return beside + [_retired(it, it["retired"]) for it in self.versions if it["retired"] is not None]
 
     def _repr_html_(self) -> str:
         rows = [_row(version, self._report["time_ms"]) for version in self.versions]
         aligns = ["left", *["right"] * (len(_COLUMNS) - 1)]
-        return html.table(_COLUMNS, [""] * len(_COLUMNS), rows, aligns) + "".join(map(html.note, self.warnings))
+        table = html.table(_COLUMNS, [""] * len(_COLUMNS), rows, aligns)
+        return table + "".join(map(html.note, [*self._beside(), *self.warnings]))
 
 
 def status(name: str | None = None, *, config: Mapping[str, Any] | None = None) -> Status:
@@ -85,10 +92,10 @@ def _name(version: Mapping[str, Any]) -> str:
 
 def _row(version: Mapping[str, Any], now_ms: int) -> list[str]:
     if "job" not in version:
-        return [_name(version), *[""] * (len(_COLUMNS) - 1)]
-    rate = version["records_per_second"]
+        return [_name(version), _serves(version), *[""] * (len(_COLUMNS) - 2)]
     return [
         _name(version),
+        _serves(version),
         version["job"],
         version["mode"],
         _process(version["process"]),
@@ -96,9 +103,36 @@ def _row(version: Mapping[str, Any], now_ms: int) -> list[str]:
         "" if version["closed_ms"] is None else words.utc(version["closed_ms"]),
         f"{version['checkpoint']:,}, {words.duration(max(0, now_ms - version['checkpoint_ms']) / 1000)} ago",
         _retention(version["topics"]),
-        "" if rate is None else words.rate(rate, "").removesuffix("/s").strip() + "/s",
+        _rate(version),
         words.size(version["state_bytes"]),
     ]
+
+
+def _serves(version: Mapping[str, Any]) -> str:
+    return ", ".join(version["serves"])
+
+
+def _rate(version: Mapping[str, Any]) -> str:
+    rate = version["records_per_second"]
+    return "" if rate is None else words.rate(rate, "").removesuffix("/s").strip() + "/s"
+
+
+def _standby(version: Mapping[str, Any], standby: Mapping[str, Any]) -> str:
+    names = ", ".join(standby["names"])
+    since = "" if standby["since_ms"] is None else f", which it served until {words.utc(standby['since_ms'])}"
+    why = {
+        "warm": f"kept warm for a rollback of {names}{since}",
+        "catching_up": f"catching up, beside what {names} shows",
+        "ready": f"ready to be promoted, beside what {names} shows",
+    }[standby["kind"]]
+    rate = _rate(version) or "an unknown rate"
+    sizes = f"{words.size(version['state_bytes'])} of state, {words.size(standby['table_bytes'])} of tables"
+    return f"{_name(version)}: {why}: {_process(version['process'])}, {rate}, {sizes}"
+
+
+def _retired(version: Mapping[str, Any], retired: Mapping[str, Any]) -> str:
+    when = f"{words.utc(retired['at_ms'])}, when {retired['name']} came to show {retired['table']}"
+    return f"{_name(version)}: retired since {when}: its job is not to run"
 
 
 def _process(process: Mapping[str, Any] | None) -> str:

@@ -24,6 +24,8 @@ def add_serving_commands(commands: argparse._SubParsersAction[Parser]) -> set[st
     add("--max-age", metavar="AGE", default="1h", help="how old a proof may be (1h)")
     add("--unverified", metavar="WHY", help="without a proof; why is kept with the name")
     add("--accept", choices=["lag", "history"], action="append", default=[], help="what a refusal says it lifts")
+    add("--no-keep-warm", action="store_true", help="ask the process of what was shown before to stop")
+    add("--view", action="store_true", help="a view beside the name that turns with it (NAME__view, or serving.view)")
     promote.set_defaults(run=_promote)
     rollback = commands.add_parser("rollback", help="make a name show the version before again", allow_abbrev=False)
     rollback.add_argument("name", metavar="NAME")
@@ -64,6 +66,8 @@ def _promote(args: argparse.Namespace) -> Outcome:
         unverified=args.unverified,
         max_age=args.max_age,
         accept=args.accept,
+        keep_warm=not args.no_keep_warm,
+        view=args.view,
         config=config_of(args),
     )
     return Outcome(done.to_dict(), str(done))

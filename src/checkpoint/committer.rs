@@ -17,6 +17,7 @@ use crate::protocol::failpoint;
 use crate::sink::kafka::{Staged, TopicDelivery};
 use crate::table::commit::marker_summary;
 use crate::table::marker::OWNER;
+use crate::table::retire::Retired;
 use crate::table::serving::Trouble;
 use crate::table::{Catalog, CommitKind, CommitOutcome, Fence, TableCommit, TableName};
 use crate::time::instant;
@@ -83,6 +84,8 @@ pub enum News {
     Neglected(TableName, Error),
     /// Something is wrong with a name that shows a table.
     Serving(Trouble),
+    /// A promote asks the process to stop.
+    Retired(Retired),
 }
 
 impl Committer {

@@ -22,6 +22,7 @@ use crate::protocol::failpoint;
 use crate::protocol::progress::Adoption;
 use crate::state::StateStore;
 use crate::table::TableName;
+use crate::table::retire::Retired;
 use crate::table::serving::Trouble;
 use crate::time::{instant, now_ms};
 
@@ -73,6 +74,8 @@ pub trait Observer: Send {
     fn table_neglected(&self, table: &TableName, why: &Error);
     /// Something is wrong with a name that shows a table of the version, which goes on.
     fn name_in_trouble(&self, trouble: &Trouble);
+    /// A promote has retired the version: the run ends.
+    fn retired(&self, retired: &Retired);
     /// The position is at the end as it was frozen at the start; with `goes_on` the run does.
     fn caught_up(&self, goes_on: bool);
 }
@@ -229,6 +232,7 @@ impl Coordinator {
                     Ok(Ok(News::Waits(checkpoint, why))) => self.observer.delivery_waits(checkpoint, &why),
                     Ok(Ok(News::Neglected(table, why))) => self.observer.table_neglected(&table, &why),
                     Ok(Ok(News::Serving(trouble))) => self.observer.name_in_trouble(&trouble),
+                    Ok(Ok(News::Retired(retired))) => self.retire(&retired),
                     Ok(Err(error)) => return Err(error),
                     Err(_) => return Err(Error::internal("the committer is gone")),
                 },
@@ -250,6 +254,12 @@ impl Coordinator {
                 self.maybe_begin(&mut run);
             }
         }
+    }
+
+    /// Ends as if it was asked to stop.
+    fn retire(&self, retired: &Retired) {
+        self.observer.retired(retired);
+        self.control.stop.store(true, SeqCst);
     }
 
     fn command_all(&self, command: &Command) {

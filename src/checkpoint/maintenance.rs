@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use crate::message::Epoch;
 use crate::table::maintenance::Reach;
 use crate::table::serving::Trouble;
 use crate::table::{Catalog, Fence, Forgotten, TableName};
+use crate::time::instant;
 
 /// How long after the last commit names are looked for that were left behind.
 const LOOK: Duration = Duration::from_secs(2);
@@ -48,6 +49,8 @@ pub struct Maintenance {
     /// What has a name from before this is no file of this process.
     began: Uuid,
     tables: BTreeMap<TableName, Care>,
+    /// When it last looked whether the version is retired; none once it is.
+    looked: Option<Instant>,
 }
 
 /// What is known of one table.
@@ -80,7 +83,8 @@ impl Maintenance {
         tables: impl Iterator<Item = (TableName, Uuid)>,
     ) -> Self {
         let tables = tables.map(|(table, uuid)| (table, Care::new(uuid))).collect();
-        Self { catalog, version: version.to_owned(), owner, claimed: claimed.0, began, tables }
+        let (version, looked) = (version.to_owned(), Some(instant()));
+        Self { catalog, version, owner, claimed: claimed.0, began, tables, looked }
     }
 
     /// Works after commits, and looks after names where none come, until the sending side is gone or the job is `over`. What does not work is told once.
@@ -127,6 +131,20 @@ impl Maintenance {
                     let _ = news.send(Ok(News::Neglected(table.clone(), error)));
                 }
             }
+            self.look_for_the_end(news);
+        }
+    }
+
+    /// Tells, once, when the version is retired.
+    fn look_for_the_end(&mut self, news: &Sender<Result<News>>) {
+        if self.looked.is_none_or(|looked| looked.elapsed() < LOOK) {
+            return;
+        }
+        self.looked = Some(instant());
+        // A catalog that is away is the committer's to wait for.
+        if let Ok(Some(retired)) = self.catalog.retired(self.tables.iter().map(|(table, care)| (table, care.uuid))) {
+            self.looked = None;
+            let _ = news.send(Ok(News::Retired(retired)));
         }
     }
 }

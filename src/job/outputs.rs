@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::options::RunOptions;
 use super::prepare::{Prepared, Target};
 use crate::checkpoint::committer::{CommitTarget, Committer, TableTarget, marker};
-use crate::checkpoint::manifest::{Manifest, Sealed};
+use crate::checkpoint::manifest::{Manifest, Mode, Sealed};
 use crate::checkpoint::store::VersionDir;
 use crate::error::{Error, Result};
 use crate::message::Epoch;
@@ -15,13 +16,17 @@ use crate::protocol::failpoint;
 use crate::protocol::version::{OutputFact, called};
 use crate::sink::dead_letter;
 use crate::sink::kafka::{OwnTopic, Topic, TopicDelivery};
+use crate::table::field_ids::FieldIds;
 use crate::table::marker::Marker;
 use crate::table::{CommitKind, CreateTable, PREVIEW_PROPERTY, Table, TableName};
 use crate::time::new_ordered_uuid;
 
 /// The table property that says which version a table belongs to.
 pub const VERSION_PROPERTY: &str = "kappa.version";
-const JOB_PROPERTY: &str = "kappa.job";
+/// The table property that names the output of the job.
+const OUTPUT_PROPERTY: &str = "kappa.output";
+/// The table property that names the job that made a table.
+pub const JOB_PROPERTY: &str = "kappa.job";
 
 /// What an output writes to.
 pub enum OutputEnd {
@@ -61,6 +66,21 @@ impl Prepared {
         tables
             .map(|name| self.catalog.load(name))
             .try_for_each(|table| table?.as_ref().map_or(Ok(()), Table::check_not_condemned))
+    }
+
+    /// Refuses to go on without end with a version that a promote has asked to stop. `--force` lifts it for good.
+    pub(super) fn check_not_retired(&self, options: &RunOptions) -> Result<()> {
+        if options.mode != Mode::Live && !options.follow {
+            return Ok(());
+        }
+        let names = self.targets.iter().filter_map(Target::table);
+        let tables = names.map(|name| self.catalog.load(name)).collect::<Result<Vec<_>>>()?;
+        let of = || tables.iter().flatten().map(|table| (table.name(), table.uuid()));
+        match self.catalog.retired(of())? {
+            Some(_) if options.force => of().try_for_each(|(name, _)| self.catalog.unretire(name)),
+            Some(retired) => Err(retired.refusal(of().next().map_or(&retired.table, |(name, _)| name))),
+            None => Ok(()),
+        }
     }
 
     /// Whether the outputs have what the newest manifest lists, and so all before it.
@@ -156,7 +176,12 @@ impl Prepared {
             Target::Table(name) => self.wanted_tables(name, pipeline, &last.manifest, replaced).map(Some),
             Target::Topic(_) => Ok(None),
         });
-        let wanted = wanted.collect::<Result<Vec<_>>>()?;
+        let mut wanted = wanted.collect::<Result<Vec<_>>>()?;
+        for (wanted, output) in wanted.iter_mut().zip(&self.plan.outputs) {
+            if let Some((rows, _)) = wanted {
+                rows.properties.insert(OUTPUT_PROPERTY.to_owned(), output.name.clone().unwrap_or_default());
+            }
+        }
         if let Some(replaced) = replaced {
             let all = wanted.iter().flatten().flat_map(|(rows, letters)| [Some(rows), letters.as_ref()]).flatten();
             self.replace_tables(all, replaced)?;
@@ -211,6 +236,7 @@ impl Prepared {
             schema,
             primary_key: primary_key.to_vec(),
             properties: properties.clone(),
+            field_ids: FieldIds::default(),
         };
         let rows = create(name.clone(), pipeline.schema.clone(), &pipeline.primary_key);
         let name = TableName::parse(&dead_letter::table_name(&name.to_string()), "")?;
@@ -231,30 +257,38 @@ impl Prepared {
             let old = self.catalog.load(&create.name)?;
             let old = old.filter(|old| old.property(VERSION_PROPERTY) == Some(replaced));
             old.as_ref().map(|old| self.check_not_shown(old)).transpose()?;
-            changes.extend(old.map(|old| (old, create)));
+            if let Some(old) = old {
+                changes.push((old, self.numbered(create)?));
+            }
         }
+        let changes: Vec<_> = changes.iter().map(|(old, create)| (old.clone(), create)).collect();
         self.catalog.replace(&changes)
     }
 
-    /// What a name shows is not taken from under it. The name says what that is: a table may have heard of it no more.
+    /// What a name shows is not taken from under it.
     fn check_not_shown(&self, table: &Table) -> Result<()> {
-        for name in table.serves() {
-            let turns = self.catalog.load(&name)?.map(|name| name.turns()).transpose()?.flatten().unwrap_or_default();
-            if turns.current().is_some_and(|turn| turn.uuid == table.uuid()) {
-                return Err(Error::refused("serves", format!("table {} is what {name} shows", table.name()))
-                    .hint("reprocess into a new table, compare, and promote that; or roll the name back first"));
-            }
-        }
-        Ok(())
+        let names = self.catalog.shown_by(table)?;
+        let Some(name) = names.first() else { return Ok(()) };
+        Err(Error::refused("serves", format!("table {} is what {name} shows", table.name()))
+            .hint("reprocess into a new table, compare, and promote that; or roll the name back first"))
+    }
+
+    /// With what other versions of the same output have called their columns: one name may show them all.
+    fn numbered(&self, create: &CreateTable) -> Result<CreateTable> {
+        let field_ids = self.catalog.field_ids(&create.properties, &[JOB_PROPERTY, OUTPUT_PROPERTY])?;
+        Ok(CreateTable { field_ids, ..create.clone() })
     }
 
     fn make_table(&self, create: &CreateTable, version: &str) -> Result<Table> {
         match self.catalog.load(&create.name)? {
             None => {
                 failpoint::hit("V2");
-                self.catalog.create(create)
+                self.catalog.create(&self.numbered(create)?)
             }
-            Some(table) if table.property(VERSION_PROPERTY) == Some(version) => Ok(table),
+            Some(table) if table.property(VERSION_PROPERTY) == Some(version) => match table.marker() {
+                Some(_) => Ok(table),
+                None => self.catalog.finish(table, &self.numbered(create)?),
+            },
             Some(table) => {
                 Err(Error::refused("foreign_table", format!("table {} exists and belongs to something else", table.name()))
                     .hint("choose another name for the output"))

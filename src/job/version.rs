@@ -264,6 +264,7 @@ impl Prepared {
         let lock = Arc::new(dir.lock(options.take_over)?);
         // Who condemns it has the lock meanwhile.
         self.check_not_condemned()?;
+        self.check_not_retired(options)?;
         let newest = dir.newest()?.ok_or_else(|| Error::internal("a version without manifests"))?;
         let mut sources = newest.manifest.sources.clone();
         for (stored, source) in sources.iter_mut().zip(&self.sources) {

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod gc;
+pub mod keep_warm;
 pub mod leases;
 pub mod plan;
 pub mod preview;

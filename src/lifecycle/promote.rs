@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::proofs;
-use crate::checkpoint::manifest::{Holder, Manifest, Mode};
+use super::{keep_warm, proofs};
+use crate::checkpoint::manifest::{Manifest, Mode};
 use crate::error::{Error, Result};
 use crate::process;
 use crate::protocol::cutover::{self, Granted, Proof, Request, Version};
 use crate::query::diff::side::Subject;
 use crate::table::marker::VERSION;
-use crate::table::serving::{Action, Move, Turn, Turned, Turns};
+use crate::table::retire::Retired;
+use crate::table::serving::{Action, Move, Trouble, Turn, Turned, Turns, view_of};
 use crate::table::{Catalog, Table, TableName};
 use crate::time::{instant, jitter, new_ordered_uuid, now_ms};
 
@@ -43,6 +44,8 @@ pub struct Shown {
     pub version: String,
     /// What it showed before.
     pub before: Option<String>,
+    /// The view that turns with it.
+    pub view: Option<String>,
     /// The name's snapshot.
     pub snapshot_id: Option<i64>,
     /// Rows that it shows.
@@ -57,7 +60,7 @@ pub struct Shown {
     pub notes: Vec<String>,
 }
 
-/// Turns names to tables of versions, all or none.
+/// Turns names to tables of versions, all or none. `views` is the pattern by which those are to have views that have none.
 ///
 /// # Errors
 /// `Refused` where a proof is missing or a version is not fit to be shown; `Conflict` where a name was turned by somebody else all the
@@ -67,6 +70,7 @@ pub fn promote(
     checkpoints: &Path,
     wanted: &[(TableName, TableName)],
     request: &Request,
+    views: Option<&str>,
 ) -> Result<Promotion> {
     check_wanted(wanted)?;
     let proofs = proofs::all(checkpoints)?;
@@ -83,8 +87,19 @@ pub fn promote(
                 return Err(Error::refused("no_proof", message)
                     .hint("promote it with --unverified \"WHY\", which is kept with the name"));
             }
-            let granted = grant(name, now.as_ref(), &next, &proofs, request)?;
-            prepared(name, base, next.table, now.map(|now| now.table), granted, (Action::Promote, id))
+            let mut granted = grant(checkpoints, name, now.as_ref(), &next, &proofs, request)?;
+            let retire = match &now {
+                Some(now) if now.table.uuid() != next.table.uuid() && !request.keep_warm => {
+                    let (retired, note) = keep_warm::retired(catalog, checkpoints, now, (name, table), wanted)?;
+                    granted.notes.push(note);
+                    retired
+                }
+                _ => None,
+            };
+            let how = (Action::Promote, id);
+            let view = views.map(|pattern| view_of(name, pattern)).transpose()?;
+            let prepared = prepared(name, base, next.table, now.map(|now| now.table), granted, how)?;
+            Ok(prepared.retiring(retire).viewed(view))
         });
         names.collect()
     };
@@ -128,15 +143,12 @@ fn check_wanted(wanted: &[(TableName, TableName)]) -> Result<()> {
 
 /// A name and what it is to be turned to, on the facts as they are.
 pub(super) struct Prepared {
-    name: TableName,
+    moved: Move,
     /// Of the table that it shows.
     before: Option<TableName>,
     granted: Granted,
-    /// None if it shows the version.
-    turn: Option<Box<Move>>,
-    /// As it is.
-    base: Option<Table>,
-    to: Table,
+    /// Whether there is nothing to do.
+    is_shown: bool,
 }
 
 /// The move of a name to a table, if there is one to make.
@@ -166,18 +178,43 @@ pub(super) fn prepared(
         by: process::describe(),
     };
     let moved = Move {
-        base: base.clone(),
+        view: base.as_ref().and_then(Table::view),
+        base,
         from: from.filter(|from| from.uuid() != to.uuid()),
-        to: to.clone(),
+        retire: None,
+        to,
         name: name.clone(),
         turn,
     };
-    let turn = (!is_shown).then(|| Box::new(moved));
-    Ok(Prepared { name: name.clone(), before, granted, turn, base, to })
+    Ok(Prepared { moved, before, granted, is_shown })
+}
+
+impl Prepared {
+    /// The version that it leaves is not kept for a rollback.
+    fn retiring(mut self, retire: Option<Retired>) -> Self {
+        self.moved.retire = retire;
+        self
+    }
+
+    /// It has a view from now on. One that it has already stays.
+    fn viewed(mut self, view: Option<TableName>) -> Self {
+        if let Some(view) = view.filter(|_| self.moved.view.is_none()) {
+            self.moved.view = Some(view);
+            self.is_shown = false;
+        }
+        self
+    }
 }
 
 /// Whether a name may be turned to a version.
-fn grant(name: &TableName, now: Option<&Subject>, next: &Subject, proofs: &[Proof], request: &Request) -> Result<Granted> {
+fn grant(
+    checkpoints: &Path,
+    name: &TableName,
+    now: Option<&Subject>,
+    next: &Subject,
+    proofs: &[Proof],
+    request: &Request,
+) -> Result<Granted> {
     let table = next.table.name();
     if next.table.turns()?.is_some() {
         return Err(Error::refused("not_a_version", format!("{table} is a name, not the table of a version"))
@@ -193,8 +230,7 @@ fn grant(name: &TableName, now: Option<&Subject>, next: &Subject, proofs: &[Proo
     }
     let current = now.map(version).transpose()?;
     let mut granted = cutover::decide(&name.to_string(), current.as_ref(), &version(next)?, proofs, request, now_ms())?;
-    let has_ended = |manifest: &Manifest| manifest.finished || manifest.holder.as_ref().is_none_or(Holder::is_gone);
-    if next.manifest.as_ref().is_some_and(has_ended) {
+    if next.manifest.as_ref().is_some_and(|manifest| keep_warm::runner(checkpoints, manifest).is_none()) {
         granted.notes.push(format!("no process runs {table}: {name} stays as it is until one does"));
     }
     Ok(granted)
@@ -240,16 +276,18 @@ pub(super) fn until_turned(facts: impl Fn(&str) -> Result<Vec<Prepared>>, catalo
     let mut unknown = None;
     loop {
         let prepared = facts(&id)?;
-        let moves: Vec<Move> = prepared.iter().filter_map(|it| it.turn.as_deref().cloned()).collect();
+        let moves: Vec<Move> = prepared.iter().filter(|it| !it.is_shown).map(|it| it.moved.clone()).collect();
         let is_done =
             |table: &Table| table.turns().is_ok_and(|turns| turns.unwrap_or_default().all().iter().any(|turn| turn.id == id));
         if moves.is_empty() {
             // Nothing had to be done, or the reply to it was lost.
-            let turned = prepared.iter().filter_map(|it| it.base.as_ref()).any(is_done);
-            return Ok(promotion(prepared, &[], turned.then_some(id), began));
+            let turned = prepared.iter().filter_map(|it| it.moved.base.as_ref()).any(is_done);
+            // A view that does not turn with its name may have been left behind.
+            prepared.iter().try_for_each(|it| catalog.bring_view(&it.moved.name))?;
+            return Ok(promotion(prepared, &[], &[], turned.then_some(id), began));
         }
         match catalog.turn_names(&moves)? {
-            Turned::Done(states) => return Ok(promotion(prepared, &states, Some(id), began)),
+            Turned::Done(states, troubles) => return Ok(promotion(prepared, &states, &troubles, Some(id), began)),
             Turned::Lost(_) if began.elapsed() < PATIENCE => {}
             Turned::Unknown(error) if error.is_retryable() && began.elapsed() < PATIENCE => unknown = Some(error),
             Turned::Unknown(error) => return Err(error),
@@ -264,14 +302,19 @@ fn lost(name: &TableName) -> Error {
     Error::conflict("turn_lost", message).hint("look who does it: kappa serving history; then try again").retryable(true)
 }
 
-fn promotion(prepared: Vec<Prepared>, states: &[Table], turn: Option<String>, began: Instant) -> Promotion {
-    let shown = |it: Prepared| {
-        let state = states.iter().find(|state| *state.name() == it.name).or(it.base.as_ref());
+fn promotion(prepared: Vec<Prepared>, states: &[Table], views: &[Trouble], turn: Option<String>, began: Instant) -> Promotion {
+    let shown = |mut it: Prepared| {
+        let Move { name, base, to, .. } = it.moved;
+        let behind = views.iter().filter(|view| view.name == name);
+        let behind = behind.map(|view| format!("its view is behind: the same command again brings it up: {}", view.error));
+        it.granted.notes.extend(behind);
+        let state = states.iter().find(|state| *state.name() == name).or(base.as_ref());
         Shown {
-            name: it.name.to_string(),
-            table: it.to.name().to_string(),
-            version: it.to.property(VERSION).unwrap_or_default().to_owned(),
+            name: name.to_string(),
+            table: to.name().to_string(),
+            version: to.property(VERSION).unwrap_or_default().to_owned(),
             before: it.before.map(|before| before.to_string()),
+            view: state.and_then(Table::view).map(|view| view.to_string()),
             snapshot_id: state.and_then(Table::current_snapshot_id),
             rows: state.map_or(0, Table::row_count),
             proof: it.granted.proof,

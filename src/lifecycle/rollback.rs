@@ -1,6 +1,9 @@
 //! `rollback`: a name shows the version before again, at once. A promote that was rolled back is as if it had not been: the next
 //! rollback goes one further back.
 
+use std::path::Path;
+
+use super::keep_warm;
 use super::promote::{Promotion, prepared, turns_of, until_turned, unturned};
 use crate::error::{Error, Result};
 use crate::protocol::cutover::Granted;
@@ -11,7 +14,7 @@ use crate::table::{Catalog, TableName};
 ///
 /// # Errors
 /// `Refused` where there is no such name, or no version before that is still there; those of the catalog.
-pub fn rollback(catalog: &Catalog, name: &TableName) -> Result<Promotion> {
+pub fn rollback(catalog: &Catalog, checkpoints: &Path, name: &TableName) -> Result<Promotion> {
     let seen = turns_of(&catalog.require(name)?)?;
     let facts = |id: &str| {
         let base = unturned(catalog, name, seen.current(), id)?;
@@ -25,7 +28,9 @@ pub fn rollback(catalog: &Catalog, name: &TableName) -> Result<Promotion> {
         })?;
         to.check_not_condemned()?;
         let from = catalog.load_same(&now.table, now.uuid)?;
-        Ok(vec![prepared(name, base, to, from, Granted::default(), (Action::Rollback, id))?])
+        let notes = keep_warm::cold(checkpoints, name, from.as_ref(), &to).into_iter().collect();
+        let granted = Granted { notes, ..Granted::default() };
+        Ok(vec![prepared(name, base, to, from, granted, (Action::Rollback, id))?])
     };
     until_turned(facts, catalog)
 }

@@ -32,6 +32,8 @@ pub struct Name {
     pub offsets: Option<Position>,
     /// How far all partitions had come then.
     pub closed: Option<String>,
+    /// The view that turns with it.
+    pub view: Option<String>,
     /// Whether another tool has committed to the name since.
     pub is_foreign: bool,
     /// What a rollback would show.
@@ -80,6 +82,7 @@ fn of_table(catalog: &Catalog, table: &Table) -> Result<Option<Name>> {
         newest,
         offsets: says("kappa.offsets").and_then(|text| serde_json::from_str(text).ok()),
         closed: says("kappa.closed").map(str::to_owned),
+        view: table.view().map(|view| view.to_string()),
         is_foreign: table.current_snapshot_id().is_some() && says("kappa.serving.turn").is_none(),
         before: turns.before().map(|turn| turn.table.to_string()),
         turns: turns.all().to_vec(),

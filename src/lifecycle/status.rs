@@ -1,12 +1,13 @@
 //! `status`: the versions there are, who runs them, how far they are and how they fare. Reads only, also while jobs run; what is
 //! broken gets a line that says so.
 //!
-//! [`facts`] is what a version's manifests and files say, [`logs`] where its topics begin and end.
+//! [`facts`] is what a version's manifests and files say, [`logs`] where its topics begin and end, [`serving`] which names it serves.
 
 pub mod facts;
 pub mod logs;
+pub mod serving;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -14,12 +15,13 @@ use uuid::Uuid;
 
 use self::facts::{Facts, facts};
 use self::logs::Logs;
+use self::serving::{Held, Standby, held};
 use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::store::{VersionDir, file_names};
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::job::outputs::VERSION_PROPERTY;
 use crate::protocol::version::TOPIC_SCHEME;
+use crate::table::retire::Retired;
 use crate::table::{Catalog, TableName};
 use crate::time::now_ms;
 
@@ -35,12 +37,18 @@ pub struct Status {
 }
 
 /// A version.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct VersionStatus {
     /// Its identity.
     pub version: String,
     /// The tables that it writes, and topics as `kafka:TOPIC`.
     pub outputs: Vec<String>,
+    /// The names that it serves.
+    pub serves: Vec<String>,
+    /// Why it runs where it serves none.
+    pub standby: Option<Standby>,
+    /// By what it was asked to stop.
+    pub retired: Option<Retired>,
     /// Why nothing more can be said, or why it is of no use.
     pub problem: Option<String>,
     /// The rest.
@@ -56,7 +64,7 @@ pub fn status(settings: &Settings, name: Option<&str>) -> Result<Status> {
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
     let wanted = name.map(|name| wanted(name, settings)).transpose()?;
     let mut notes = Vec::new();
-    let held = held(settings, wanted.as_deref()).unwrap_or_else(|error| {
+    let held = catalog(settings).and_then(|catalog| catalog.as_ref().map(held).transpose()).unwrap_or_else(|error| {
         notes.push(format!("the catalog cannot be asked which tables hold what: {error}"));
         None
     });
@@ -69,12 +77,14 @@ pub fn status(settings: &Settings, name: Option<&str>) -> Result<Status> {
         }
     }
     let seen: BTreeSet<&str> = versions.iter().map(|it| it.version.as_str()).collect();
-    let lost = held.iter().flatten().filter(|(version, _)| !seen.contains(version.as_str())).map(|(version, tables)| {
-        let problem = Some(format!("its checkpoints are not in {}", checkpoints.display()));
-        VersionStatus { version: version.clone(), outputs: tables.clone(), problem, facts: None }
+    let is_wanted = |tables: &[String]| wanted.as_ref().is_none_or(|wanted| tables.contains(wanted));
+    let lost = held.iter().flatten().filter(|(version, it)| !seen.contains(version.as_str()) && is_wanted(&it.names));
+    let lost = lost.map(|(version, tables)| {
+        VersionStatus::broken(version, tables.names.clone(), format!("its checkpoints are not in {}", checkpoints.display()))
     });
     let lost: Vec<VersionStatus> = lost.collect();
     versions.extend(lost);
+    held.iter().for_each(|held| serving::note(&mut versions, held));
     if let (Some(name), true) = (&wanted, versions.is_empty()) {
         return Err(
             Error::refused("no_such_version", format!("no version writes {name}")).hint("kappa status lists those there are")
@@ -92,24 +102,18 @@ fn wanted(name: &str, settings: &Settings) -> Result<String> {
     Ok(TableName::parse(name, &settings.catalog_namespace)?.to_string())
 }
 
-/// By version, the tables that hold it.
-type Held = BTreeMap<String, Vec<String>>;
-
-/// None where there is no catalog yet: asking would make one.
-fn held(settings: &Settings, wanted: Option<&str>) -> Result<Option<Held>> {
+/// None where there is none yet: asking would make one.
+fn catalog(settings: &Settings) -> Result<Option<Catalog>> {
     if settings.catalog_url.strip_prefix("sqlite://").is_some_and(|path| !Path::new(path).exists()) {
         return Ok(None);
     }
-    let catalog = Catalog::of(settings)?;
-    let mut held = Held::new();
-    for name in catalog.list()?.iter().filter(|name| wanted.is_none_or(|wanted| name.to_string() == wanted)) {
-        // One that cannot be loaded holds nothing that can be said.
-        let version = catalog.load(name).ok().flatten().and_then(|table| table.property(VERSION_PROPERTY).map(str::to_owned));
-        if let Some(version) = version {
-            held.entry(version).or_default().push(name.to_string());
-        }
+    Catalog::of(settings).map(Some)
+}
+
+impl VersionStatus {
+    fn broken(version: &str, outputs: Vec<String>, problem: String) -> Self {
+        Self { version: version.to_owned(), outputs, problem: Some(problem), ..Self::default() }
     }
-    Ok(Some(held))
 }
 
 /// What is known of a version; none if it is not wanted, or gone by now.
@@ -121,10 +125,8 @@ fn version(
     logs: &mut Logs<'_>,
 ) -> Option<VersionStatus> {
     let held_by = held.and_then(|held| held.get(version));
-    let broken = |problem: String| {
-        let outputs = held_by.cloned().unwrap_or_default();
-        VersionStatus { version: version.to_owned(), outputs, problem: Some(problem), facts: None }
-    };
+    let broken =
+        |problem: String| VersionStatus::broken(version, held_by.map(|held| held.names.clone()).unwrap_or_default(), problem);
     let is_wanted = |names: &[String]| wanted.is_none_or(|wanted| names.iter().any(|name| name == wanted));
     let newest = match newest(dir) {
         Ok(Some(newest)) => newest,
@@ -142,10 +144,10 @@ fn version(
         !name.starts_with(TOPIC_SCHEME)
             && wanted.is_none_or(|wanted| wanted == *name)
             && held.is_some()
-            && !held_by.is_some_and(|held| held.contains(name))
+            && !held_by.is_some_and(|held| held.names.contains(name))
     });
     let problem = lost.map(|table| format!("table {table} is gone, or holds another version now"));
-    Some(VersionStatus { version: version.to_owned(), outputs, problem, facts: Some(facts) })
+    Some(VersionStatus { version: version.to_owned(), outputs, problem, facts: Some(facts), ..VersionStatus::default() })
 }
 
 /// The newest manifest. It may be removed between the list and the look: by then there is a newer one.

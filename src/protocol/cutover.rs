@@ -92,11 +92,15 @@ pub struct Request {
     pub max_age_ms: i64,
     /// What is accepted by name.
     pub accept: Vec<Accept>,
+    /// Whether the process of what was shown before goes on.
+    pub keep_warm: bool,
+    /// Whether the names are to have views.
+    pub view: bool,
 }
 
 impl Default for Request {
     fn default() -> Self {
-        Self { proof: None, unverified: None, max_age_ms: 3_600_000, accept: Vec::new() }
+        Self { proof: None, unverified: None, max_age_ms: 3_600_000, accept: Vec::new(), keep_warm: true, view: false }
     }
 }
 
@@ -261,7 +265,7 @@ fn behind(positions: &[(i64, Position)], at: &Position) -> Option<i64> {
 }
 
 /// Records that are in one position and not in another, of topics that both read.
-fn missing(position: &Position, at: &Position) -> u64 {
+pub fn missing(position: &Position, at: &Position) -> u64 {
     let of_partition = |of: &BTreeMap<i32, i64>, partition: &i32| of.get(partition).copied().unwrap_or(0);
     let both = position.iter().filter_map(|(topic, partitions)| Some((partitions, at.get(topic)?)));
     both.flat_map(|(partitions, of)| {

@@ -29,7 +29,7 @@ pub fn promote(py: Python<'_>, settings: &Settings, moves: Vec<(String, String)>
         let name = |text: &str| TableName::parse(text, &settings.catalog_namespace);
         let moves = moves.iter().map(|(from, to)| Ok((name(from)?, name(to)?))).collect::<Result<Vec<_>>>()?;
         let (catalog, checkpoints) = opened(&settings)?;
-        to_json(&promoting::promote(&catalog, &checkpoints, &moves, &request)?)
+        to_json(&promoting::promote(&catalog, &checkpoints, &moves, &request, settings.views(request.view))?)
     })
 }
 
@@ -39,7 +39,8 @@ pub fn rollback(py: Python<'_>, settings: &Settings, name: &str) -> PyResult<Str
     let settings = settings.0.clone();
     detached(py, || {
         let name = TableName::parse(name, &settings.catalog_namespace)?;
-        to_json(&rolling_back::rollback(&opened(&settings)?.0, &name)?)
+        let (catalog, checkpoints) = opened(&settings)?;
+        to_json(&rolling_back::rollback(&catalog, &checkpoints, &name)?)
     })
 }
 

@@ -52,6 +52,7 @@ impl Settings {
             ("warehouse", &settings.warehouse),
             ("checkpoints", &settings.checkpoints),
             ("sink.url", &settings.sink_url),
+            ("serving.view", &settings.serving_view),
         ];
         let fixed = fixed.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         fixed.chain(settings.kafka.shown().map(|(name, value)| (format!("kafka.{name}"), value.to_owned()))).collect()

@@ -8,6 +8,7 @@ use iceberg::spec::{FormatVersion, Schema as IcebergSchema, TableMetadata, Table
 use iceberg::{MetadataLocation, TableCreation};
 use uuid::Uuid;
 
+use super::field_ids::FieldIds;
 use super::files;
 use super::io::Io;
 use super::key_index::KeyIndexes;
@@ -18,7 +19,7 @@ use super::name::TableName;
 use super::rest;
 use super::serving::Turns;
 pub use super::settings::Settings;
-use super::store::{Found, OwnerRow, Store, Swap, Swapped};
+use super::store::{Found, OwnerRow, Store, Swap, Swapped, View, ViewSwap};
 use super::{CATALOG_PROPERTY, PRIMARY_KEY_PROPERTY, iceberg_error, schema};
 use crate::config::shown_url;
 use crate::error::{Error, ErrorKind, Result};
@@ -73,6 +74,8 @@ pub struct CreateTable {
     pub primary_key: Vec<String>,
     /// Further table properties.
     pub properties: BTreeMap<String, String>,
+    /// Those that its columns may not mean otherwise.
+    pub field_ids: FieldIds,
 }
 
 impl Catalog {
@@ -185,6 +188,11 @@ impl Catalog {
         Err(gone.into_iter().fold(error, |error, (location, cause)| error.with("newest", location).source(cause)))
     }
 
+    /// The view of that name as it is now, or none.
+    pub(super) fn find_view(&self, name: &TableName) -> Result<Option<View>> {
+        self.door.pass(Act::Find, || self.io.run(self.store.view(name)))
+    }
+
     /// The table of that name as it is now, if it is still the one of this identity.
     pub fn load_same(&self, name: &TableName, uuid: Uuid) -> Result<Option<Table>> {
         Ok(self.load(name)?.filter(|table| table.uuid() == uuid))
@@ -214,9 +222,11 @@ impl Catalog {
                 let inserted = self.io.run(database.insert(&create.name, &table.metadata_location))?;
                 Ok(inserted.then(|| table.clone()))
             }
-            // The identity and the ids of columns are the server's to give.
+            // The identity is the server's to give, and it gives the columns ids in their order.
             Store::Rest(rest) => {
-                Ok(self.io.run(rest.create(&create.name, table.metadata()))?.map(|made| Table::loaded(&create.name, made)))
+                let made = self.io.run(rest.create(&create.name, table.metadata()))?;
+                let made = made.map(|made| self.number(Table::loaded(&create.name, made), table.metadata().current_schema()));
+                made.transpose()
             }
         };
         if let Some(table) = self.door.pass(Act::Create, insert)? {
@@ -225,6 +235,14 @@ impl Catalog {
         }
         files::remove_quietly([&table.metadata_location]);
         Err(exists(&create.name))
+    }
+
+    /// Gives a table that was made and never written the ids that it was to have, if its maker died before.
+    pub fn finish(&self, table: Table, create: &CreateTable) -> Result<Table> {
+        if self.names_metadata() {
+            return Ok(table);
+        }
+        self.number(table, &create.field_ids.number(&schema::to_iceberg(&create.schema, &create.primary_key)?)?)
     }
 
     /// Puts fresh tables in the places of old ones, under the same names, if the old ones are still what the catalog has:
@@ -337,6 +355,7 @@ impl Catalog {
     /// The first state of a name, with the columns of a version. Where the store can make it together with what it shows it is
     /// nothing yet; elsewhere it is made, empty.
     pub(super) fn stage_name(&self, name: &TableName, version: &Table) -> Result<Table> {
+        self.check_no_view(name)?;
         let (uuid, location) = self.new_place(name);
         let schema = version.metadata().current_schema().as_ref().clone();
         let properties = self.with_defaults(HashMap::from([Turns::none()?]));
@@ -352,7 +371,7 @@ impl Catalog {
     }
 
     fn new_metadata(&self, create: &CreateTable, location: String, uuid: Uuid) -> Result<TableMetadata> {
-        let schema = schema::to_iceberg(&create.schema, &create.primary_key)?;
+        let schema = create.field_ids.number(&schema::to_iceberg(&create.schema, &create.primary_key)?)?;
         let key = serde_json::to_string(&create.primary_key).map_err(|error| Error::internal(error.to_string()))?;
         let mut properties: HashMap<String, String> = create.properties.clone().into_iter().collect();
         if !create.primary_key.is_empty() {
@@ -371,7 +390,7 @@ impl Catalog {
     }
 
     /// The identity of a new table, and the URL of its directory.
-    fn new_place(&self, name: &TableName) -> (Uuid, String) {
+    pub(super) fn new_place(&self, name: &TableName) -> (Uuid, String) {
         let uuid = time::new_uuid();
         let short = uuid.simple().to_string();
         let short = short.get(..8).unwrap_or(&short);
@@ -389,7 +408,12 @@ impl Catalog {
 
     /// Moves tables and the owner's row, or nothing. Where the catalog does not answer nobody knows which.
     pub(super) fn swap(&self, swaps: &[Swap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
-        let passed = self.door.pass(Act::Swap, || Ok(self.io.run(self.store.swap(swaps, owner))));
+        self.swap_with(swaps, &[], owner)
+    }
+
+    /// The same with views.
+    pub(super) fn swap_with(&self, swaps: &[Swap], views: &[ViewSwap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
+        let passed = self.door.pass(Act::Swap, || Ok(self.io.run(self.store.swap(swaps, views, owner))));
         passed.unwrap_or_else(|error| Ok(Swapped::Unknown(error)))
     }
 
@@ -419,12 +443,20 @@ fn first_metadata(
     let creation = TableCreation::builder()
         .name(name.table().to_owned())
         .location(location)
-        .schema(schema)
+        .schema(schema.clone())
         .properties(properties)
         .format_version(FormatVersion::V2)
         .build();
-    let built = TableMetadataBuilder::from_table_creation(creation).and_then(|builder| builder.assign_uuid(uuid).build());
-    Ok(built.map_err(|error| iceberg_error(&format!("create table {name}"), error))?.metadata)
+    let failed = |error| iceberg_error(&format!("create table {name}"), error);
+    let built = TableMetadataBuilder::from_table_creation(creation).map_err(failed)?.assign_uuid(uuid);
+    let first = built.build().map_err(failed)?.metadata;
+    if first.current_schema().as_struct() == schema.as_struct() {
+        return Ok(first);
+    }
+    // The library has given the columns ids in their order.
+    let first_id = first.current_schema_id();
+    let built = first.into_builder(None).add_current_schema(schema).and_then(|builder| builder.remove_schemas(&[first_id]));
+    Ok(built.and_then(TableMetadataBuilder::build).map_err(failed)?.metadata)
 }
 
 pub(super) fn absolute(path: &str) -> Result<PathBuf> {

@@ -5,8 +5,9 @@
 //! the files to come. Deflate streams that end at a whole byte may stand behind each other; only the newest snapshots and
 //! what is not history are made anew. The file is one ordinary gzip member, with the document that the crate would write.
 
+mod read;
+
 use std::collections::HashMap;
-use std::io::Read;
 use std::time::Duration;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
@@ -14,6 +15,7 @@ use iceberg::spec::{FormatVersion, MAIN_BRANCH, SnapshotLog, SnapshotRef, Snapsh
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+pub(super) use self::read::{read, read_view};
 use super::files;
 use crate::error::{Error, Result};
 
@@ -107,28 +109,6 @@ struct Piece {
 pub(super) fn suffix(metadata: &TableMetadata) -> &'static str {
     let codec = metadata.properties().get("write.metadata.compression-codec");
     if codec.is_some_and(|codec| codec.eq_ignore_ascii_case("gzip")) { PACKED } else { ".metadata.json" }
-}
-
-/// Reads a metadata file, packed or not.
-pub(super) fn read(location: &str, table: &dyn std::fmt::Display) -> Result<(TableMetadata, Refs)> {
-    #[derive(Deserialize)]
-    struct Names {
-        #[serde(default)]
-        refs: Refs,
-    }
-    let path = files::path_of(location)?;
-    let what = || format!("read the metadata of table {table} at {}", path.display());
-    let mut bytes =
-        std::fs::read(&path).map_err(|error| Error::io("read table metadata", &path, error).with("table", table))?;
-    if bytes.starts_with(&GZIP_HEADER[..2]) {
-        let mut text = Vec::new();
-        let unpacked = flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text);
-        unpacked.map_err(|error| Error::corruption("table_metadata", format!("{}: {error}", what())).source(error))?;
-        bytes = text;
-    }
-    let damaged = |error| Error::corruption("table_metadata", format!("{}: {error}", what())).source(error);
-    let Names { refs } = serde_json::from_slice(&bytes).map_err(damaged)?;
-    Ok((serde_json::from_slice(&bytes).map_err(damaged)?, refs))
 }
 
 /// Writes a metadata file and makes its content durable.
@@ -334,6 +314,8 @@ fn pack(text: &str, end: FlushCompress, to: &mut Vec<u8>) -> Result<()> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::io::Read;
+
     use super::*;
     use crate::time;
     use iceberg::spec::{Operation, Snapshot, SnapshotRetention, StatisticsFile, Summary, TableMetadataBuilder};

@@ -5,11 +5,11 @@
 //! move in one transaction, an unknown outcome is looked up and never guessed, and everything is on disk before the
 //! catalog points at it.
 //!
-//! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types and field ids;
+//! In reading order: [`io`] the one async door; [`name`]; [`files`] durable local files; [`schema`] types, and [`field_ids`];
 //! [`datafile`] Parquet and its metrics; [`deletes`] of rows by their positions; [`catalog`] over a [`store`], which is [`sql`] or
 //! [`rest`]; [`claim`]; [`commit`] with [`marker`] (a pure decision),
 //! [`upsert`] (rewrite or position deletes), [`snapshot`] (manifests to metadata), [`metadata`] (its files) and [`expiry`];
-//! [`serving`] the names that show versions; [`condemn`], [`uses`] and [`directory`] what is done before files of a version go; [`maintenance`] keeps a table small, and [`pin`] a snapshot from that; [`live`] what a snapshot holds, and [`scan`] its rows.
+//! [`serving`] the names that show versions; [`retire`] what none shows any more; [`condemn`], [`uses`] and [`directory`] what is done before files of a version go; [`maintenance`] keeps a table small, and [`pin`] a snapshot from that; [`live`] what a snapshot holds, and [`scan`] its rows.
 
 mod amend;
 pub mod catalog;
@@ -20,6 +20,7 @@ pub mod datafile;
 mod deletes;
 pub mod directory;
 pub mod expiry;
+pub mod field_ids;
 pub mod files;
 #[cfg(test)]
 pub(crate) mod foreign;
@@ -36,6 +37,7 @@ pub mod name;
 mod pin;
 mod prune;
 mod rest;
+pub mod retire;
 pub mod scan;
 pub mod schema;
 pub mod serving;

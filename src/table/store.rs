@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{TableMetadata, ViewMetadata};
 
 use super::catalog::absolute;
 use super::io::Io;
-use super::metadata::Refs;
+use super::metadata::{self, Refs};
 use super::name::TableName;
 use super::rest::Rest;
 use super::sql::Database;
@@ -25,6 +25,25 @@ pub(super) struct Swap {
     pub(super) next: Arc<TableMetadata>,
     /// The branches and tags of the next.
     pub(super) refs: Arc<Refs>,
+}
+
+/// A view's move.
+#[derive(Clone, Debug)]
+pub(super) struct ViewSwap {
+    pub(super) name: TableName,
+    /// The metadata files of the two; without the first the view is made.
+    pub(super) from: Option<String>,
+    pub(super) to: String,
+    /// What is in them.
+    pub(super) base: Option<Box<ViewMetadata>>,
+    pub(super) next: Box<ViewMetadata>,
+}
+
+/// A view as a store has it.
+pub(super) struct View {
+    /// Its metadata file.
+    pub(super) location: String,
+    pub(super) metadata: ViewMetadata,
 }
 
 /// The owner's row that a transaction asserts and moves.
@@ -124,11 +143,33 @@ impl Store {
         }
     }
 
-    /// Moves all tables and the owner's row, or nothing; `Conflict` if the version is not the owner's.
-    pub(super) async fn swap(&self, swaps: &[Swap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
+    /// A view, if it is there.
+    pub(super) async fn view(&self, name: &TableName) -> Result<Option<View>> {
         match self {
-            Self::Sql(database) => database.swap(swaps, owner).await,
-            Self::Rest(rest) => rest.swap(swaps, owner).await,
+            Self::Sql(database) => {
+                let location = database.view_location(name).await?;
+                let read = |location: String| Ok(View { metadata: metadata::read_view(&location, name)?, location });
+                location.map(read).transpose()
+            }
+            Self::Rest(rest) => rest.view(name).await,
+        }
+    }
+
+    /// Moves all tables, views and the owner's row, or nothing; `Conflict` if the version is not the owner's. A server moves views
+    /// after the tables, on their own.
+    pub(super) async fn swap(&self, swaps: &[Swap], views: &[ViewSwap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
+        match self {
+            Self::Sql(database) => database.swap(swaps, views, owner).await,
+            Self::Rest(rest) => {
+                let mut swapped = if swaps.is_empty() { Swapped::Done } else { rest.swap(swaps, owner).await? };
+                for view in views {
+                    if !matches!(swapped, Swapped::Done) {
+                        break;
+                    }
+                    swapped = rest.swap_view(view).await?;
+                }
+                Ok(swapped)
+            }
         }
     }
 }

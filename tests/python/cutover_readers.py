@@ -1,7 +1,7 @@
 """A reader of a name in a process of its own, by somebody else's library: reads until its standard input ends. Each read must be one of
 the versions, whole. Prints how many it made.
 
-    python cutover_readers.py pyiceberg|polars|duckdb|kappa CATALOG_DB WAREHOUSE NAME EXPECTED_JSON
+    python cutover_readers.py pyiceberg|polars|duckdb|chdb|kappa CATALOG_DB WAREHOUSE NAME EXPECTED_JSON
 """
 
 from __future__ import annotations
@@ -33,23 +33,41 @@ def by_polars(db: str, warehouse: str, name: str) -> Callable[[], list[dict[str,
     return lambda: polars.scan_iceberg(catalog.load_table(name)).collect().to_dicts()
 
 
+def location(db: str, name: str) -> str:
+    """The metadata file that the catalog names."""
+    query = "select metadata_location from iceberg_tables where table_namespace = ? and table_name = ?"
+    with sqlite3.connect(db, timeout=30) as catalog:
+        (found,) = catalog.execute(query, name.rsplit(".", 1)).fetchone()
+    return str(found)
+
+
+def by_chdb(db: str, warehouse: str, name: str) -> Callable[[], list[dict[str, Any]]]:
+    """ClickHouse in this process."""
+    import chdb
+
+    def read(snapshot: int | None = None) -> list[dict[str, Any]]:
+        directory, file = location(db, name).removeprefix("file://").split("/metadata/")
+        source = f"icebergLocal('{directory}', SETTINGS iceberg_metadata_file_path='metadata/{file}')"
+        which = "" if snapshot is None else f" SETTINGS iceberg_snapshot_id={snapshot}"
+        lines = chdb.query(f"select * from {source}{which}", "JSONEachRow").bytes().decode().splitlines()
+        return [json.loads(line) for line in lines]
+
+    return read
+
+
 def by_duckdb(db: str, warehouse: str, name: str) -> Callable[[], list[dict[str, Any]]]:
     """Its iceberg extension, on the metadata file that the catalog names."""
     import duckdb
 
-    namespace, table = name.rsplit(".", 1)
     connection = duckdb.connect()
     for extension in ("avro", "iceberg"):
         package = importlib.import_module(f"duckdb_extension_{extension}")
         pattern = f"extensions/v{duckdb.__version__}/{extension}.duckdb_extension"
         (path,) = Path(str(package.__file__)).parent.glob(pattern)
         connection.execute(f"load '{path}'")
-    query = "select metadata_location from iceberg_tables where table_namespace = ? and table_name = ?"
 
     def read() -> list[dict[str, Any]]:
-        with sqlite3.connect(db, timeout=30) as catalog:
-            (location,) = catalog.execute(query, [namespace, table]).fetchone()
-        found = connection.execute(f"select * from iceberg_scan('{location}')")
+        found = connection.execute(f"select * from iceberg_scan('{location(db, name)}')")
         columns = [column[0] for column in found.description]
         return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
 

@@ -29,10 +29,11 @@ class Spark:
         self._process = subprocess.Popen(words, text=True, cwd=log.parent, **pipes)  # type: ignore[call-overload]
         self.version = self._answer()["spark"]
 
-    def open(self, place: Path) -> None:
-        """Works on the tables of a place from now on, as they are now."""
-        catalog = {"catalog": "kappa", "uri": f"jdbc:sqlite:{place}/catalog.db", "warehouse": f"file://{place}/warehouse"}
-        self._ask({"open": catalog})
+    def open(self, place: Path, rest: str | None = None) -> None:
+        """Works on the tables of a place from now on, as they are now, in the catalog `kappa`; or on those behind a REST server, in
+        the catalog `rest`."""
+        name, uri = ("kappa", f"jdbc:sqlite:{place}/catalog.db") if rest is None else ("rest", rest)
+        self._ask({"open": {name: {"uri": uri, "warehouse": f"file://{place}/warehouse"}}})
 
     def sql(self, text: str) -> list[list[Any]]:
         """The rows of a query or the result of a call."""

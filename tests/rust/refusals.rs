@@ -7,6 +7,7 @@ use kappa::error::{Error, ErrorKind};
 use kappa::job::{Outcome, RunOptions, start};
 use kappa::log::Retention;
 use kappa::plan::schema::{DataType, Field, Schema};
+use kappa::table::field_ids::FieldIds;
 use kappa::table::{CreateTable, TableName};
 
 use crate::support::data::{Fault, Log, TOPIC};
@@ -73,7 +74,7 @@ fn a_table_of_somebody_else_is_refused() {
     let world = World::with(&log);
     let schema = Schema { fields: vec![Field::new("day", DataType::Date)] };
     let name = TableName::parse(&job.table(0), "").unwrap();
-    let create = CreateTable { name, schema, primary_key: vec![], properties: BTreeMap::new() };
+    let create = CreateTable { name, schema, primary_key: vec![], properties: BTreeMap::new(), field_ids: FieldIds::default() };
     world.catalog().create(&create).unwrap();
     let replace = RunOptions { replace: true, ..options(&job, Mode::Reprocess, 1, 1_000) };
     for options in [options(&job, Mode::Reprocess, 1, 1_000), options(&job, Mode::Live, 1, 1_000), replace] {

@@ -1,6 +1,6 @@
 """Spark behind a pipe: a line of JSON in, a line of JSON out. Runs on the Python that has pyspark, not on the tests' own.
 
-{"open": {"catalog": NAME, "uri": "jdbc:sqlite:…", "warehouse": "file:///…"}} begins anew, with connections of its own;
+{"open": {NAME: {"uri": "jdbc:sqlite:…" or "http://…", "warehouse": "file:///…"}}} begins anew, with connections of its own;
 {"sql": "…"} gives {"rows": [[…], …]} or {"error": "…"}.
 """
 
@@ -31,7 +31,8 @@ def main(folder: str) -> None:
         try:
             if "open" in asked:
                 session = first.newSession()
-                configure(session, asked["open"])
+                for name, catalog in asked["open"].items():
+                    configure(session, name, catalog)
                 reply: dict[str, Any] = {"rows": []}
             else:
                 reply = {"rows": [list(row) for row in session.sql(asked["sql"]).collect()]}
@@ -41,10 +42,13 @@ def main(folder: str) -> None:
     first.stop()
 
 
-def configure(session: SparkSession, catalog: dict[str, str]) -> None:
-    prefix = f"spark.sql.catalog.{catalog['catalog']}"
+def configure(session: SparkSession, name: str, catalog: dict[str, str]) -> None:
+    prefix = f"spark.sql.catalog.{name}"
     session.conf.set(prefix, "org.apache.iceberg.spark.SparkCatalog")
-    session.conf.set(f"{prefix}.catalog-impl", "org.apache.iceberg.jdbc.JdbcCatalog")
+    if catalog["uri"].startswith("jdbc:"):
+        session.conf.set(f"{prefix}.catalog-impl", "org.apache.iceberg.jdbc.JdbcCatalog")
+    else:
+        session.conf.set(f"{prefix}.type", "rest")
     session.conf.set(f"{prefix}.uri", catalog["uri"])
     session.conf.set(f"{prefix}.warehouse", catalog["warehouse"])
     session.conf.set(f"{prefix}.jdbc.schema-version", "V1")

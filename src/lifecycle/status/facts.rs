@@ -96,7 +96,7 @@ fn mode(manifest: &Manifest) -> &'static str {
 
 /// Whether the process that claimed a version last runs it. One that is there, and took it over from a process that hangs, has
 /// no lock as long as that one does.
-fn is_running(owner: &Holder, lock: &Path) -> Option<bool> {
+pub(crate) fn is_running(owner: &Holder, lock: &Path) -> Option<bool> {
     if owner.is_gone() {
         return Some(false);
     }

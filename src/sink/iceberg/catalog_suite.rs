@@ -7,14 +7,16 @@ use iceberg::spec::{SnapshotReference, SnapshotRetention};
 use super::proxy::Then;
 use super::testing::*;
 use crate::error::ErrorKind;
+use crate::plan::schema::{DataType, Field, Schema};
 use crate::sink::Change;
 use crate::table::catalog::Settings;
 use crate::table::expiry::Retention;
-use crate::table::{CommitOutcome, Fence};
+use crate::table::{CommitOutcome, CreateTable, Fence};
 
 suite!(
     a_table_is_made_once_listed_and_dropped,
     tables_are_replaced_together,
+    a_column_has_its_id_from_the_other_versions,
     what_is_written_is_read,
     writers_that_race_all_get_in,
     of_two_that_make_a_table_one_does,
@@ -91,6 +93,32 @@ fn tables_are_replaced_together(kind: Kind) {
     world.catalog.replace(&[(seen.clone(), &new_a), (b.clone(), &new_b)]).unwrap();
     assert_ne!(world.catalog.require(&world.name("b")).unwrap().uuid(), b.uuid());
     assert_eq!(world.read("a"), []);
+}
+
+/// A name may show them one after the other.
+fn a_column_has_its_id_from_the_other_versions(kind: Kind) {
+    let Some(world) = World::on(kind, positions()) else { return };
+    let keys = ["job", "output"];
+    let make = |table: &str, columns: [(&str, DataType); 3]| {
+        let fields = columns.map(|(column, data_type)| Field::new(column, data_type)).to_vec();
+        let properties = keys.map(|key| (key.to_owned(), "x".to_owned())).into();
+        let create = CreateTable { schema: Schema { fields }, properties, ..world.to_create(table, &[]) };
+        let field_ids = world.catalog.field_ids(&create.properties, &keys).unwrap();
+        world.catalog.create(&CreateTable { field_ids, ..create }).unwrap();
+        let made = world.other().require(&world.name(table)).unwrap();
+        let fields = made.metadata().current_schema().as_struct().fields().to_vec();
+        fields.iter().map(|field| (field.name.clone(), field.id)).collect::<Vec<_>>()
+    };
+    let ids = |ids: [(&str, i32); 3]| ids.map(|(name, id)| (name.to_owned(), id)).to_vec();
+    let (text, long, double) = (DataType::String, DataType::Int64, DataType::Float64);
+    assert_eq!(make("a", [("k", text.clone()), ("n", long.clone()), ("m", long.clone())]), ids([("k", 1), ("n", 2), ("m", 3)]));
+    assert_eq!(
+        make("b", [("k", text.clone()), ("n", double.clone()), ("m", long.clone())]),
+        ids([("k", 1), ("n", 4), ("m", 3)])
+    );
+    assert_eq!(make("c", [("n", long), ("o", text.clone()), ("k", text)]), ids([("n", 2), ("o", 5), ("k", 1)]));
+    let last = world.other().require(&world.name("c")).unwrap();
+    assert!(last.metadata().last_column_id() >= 5);
 }
 
 fn what_is_written_is_read(kind: Kind) {

@@ -27,6 +27,8 @@ mod readers_tests;
 mod serving_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod view_tests;
 
 use std::sync::Arc;
 

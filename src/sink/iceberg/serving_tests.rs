@@ -9,6 +9,7 @@ use crate::table::catalog::Settings;
 use crate::table::commit::marker_summary;
 use crate::table::condemn::Condemned;
 use crate::table::expiry::Retention;
+use crate::table::retire::Retired;
 use crate::table::serving::{Action, Move, Trouble, Turn, Turned};
 use crate::table::uses::{Directories, Uses};
 use crate::table::{CommitOutcome, CreateTable, Fence, Pin, Table};
@@ -25,26 +26,27 @@ suite!(
     columns_that_mean_something_else_are_refused,
     a_promote_and_a_condemnation_exclude_each_other,
     what_a_name_has_shown_is_needed_until_it_may_be_forgotten,
+    a_version_that_is_not_kept_is_retired_until_it_serves_again,
 );
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings { rewrite_below: 0, ..Settings::default() }
 }
 
 /// A version of its own: commits to its table.
-struct Version<'a> {
+pub(super) struct Version<'a> {
     world: &'a World,
-    table: Table,
+    pub(super) table: Table,
     checkpoint: u64,
 }
 
 impl<'a> Version<'a> {
-    fn new(world: &'a World, table: &str) -> Self {
+    pub(super) fn new(world: &'a World, table: &str) -> Self {
         world.catalog.claim_owner(table, 1).unwrap();
         Self { world, table: world.create(table, &["k"]), checkpoint: 0 }
     }
 
-    fn commit(&mut self, rows: &[Row]) -> CommitOutcome {
+    pub(super) fn commit(&mut self, rows: &[Row]) -> CommitOutcome {
         self.checkpoint += 1;
         let mut commit = commit_of(&self.table, self.checkpoint, stage(&self.table, vec![upsert(rows)]));
         commit.summary = marker_summary(&self.version(), "t", self.checkpoint, &format!("hash-{}", self.checkpoint));
@@ -56,17 +58,17 @@ impl<'a> Version<'a> {
         self.table.name().table().to_owned()
     }
 
-    fn fence(&self) -> Fence {
+    pub(super) fn fence(&self) -> Fence {
         Fence { version: self.version(), ..fence(self.checkpoint) }
     }
 
-    fn now(&self) -> Table {
+    pub(super) fn now(&self) -> Table {
         self.world.catalog.require(self.table.name()).unwrap()
     }
 }
 
 /// The move of a name on the states as they are.
-fn to(world: &World, name: &str, version: &Version<'_>) -> Move {
+pub(super) fn to(world: &World, name: &str, version: &Version<'_>) -> Move {
     let base = world.catalog.load(&world.name(name)).unwrap();
     let shown = base.as_ref().and_then(|base| base.turns().unwrap()?.current().cloned());
     let from = shown.map(|turn| world.catalog.require(&turn.table).unwrap()).filter(|from| from.uuid() != version.table.uuid());
@@ -83,12 +85,12 @@ fn to(world: &World, name: &str, version: &Version<'_>) -> Move {
         accepted: Vec::new(),
         by: "test".into(),
     };
-    Move { base, from, to: version.now(), name: world.name(name), turn }
+    Move { base, from, retire: None, to: version.now(), name: world.name(name), view: None, turn }
 }
 
-fn turn(world: &World, name: &str, version: &Version<'_>) -> Table {
+pub(super) fn turn(world: &World, name: &str, version: &Version<'_>) -> Table {
     match world.catalog.turn_names(&[to(world, name, version)]).unwrap() {
-        Turned::Done(mut states) => states.remove(0),
+        Turned::Done(mut states, _) => states.remove(0),
         other => panic!("{other:?}"),
     }
 }
@@ -144,7 +146,7 @@ fn names_turn_together_or_not_at_all(kind: Kind) {
     turn(&world, "m", &a);
     assert!(matches!(world.catalog.turn_names(&moves).unwrap(), Turned::Lost(_)));
     assert_eq!((world.read("n"), world.read("m")), (vec![row("x", 1)], vec![row("x", 1)]));
-    assert!(matches!(world.catalog.turn_names(&[to(&world, "n", &b), to(&world, "m", &b)]).unwrap(), Turned::Done(_)));
+    assert!(matches!(world.catalog.turn_names(&[to(&world, "n", &b), to(&world, "m", &b)]).unwrap(), Turned::Done(..)));
     assert_eq!((world.read("n"), world.read("m")), (vec![row("x", 10)], vec![row("x", 10)]));
     b.commit(&[row("x", 11)]);
     assert_eq!((world.read("n"), world.read("m")), (vec![row("x", 11)], vec![row("x", 11)]));
@@ -177,7 +179,7 @@ fn turns_of_other_names_are_not_undone(kind: Kind) {
     let mut a = Version::new(&world, "a");
     a.commit(&[row("x", 1)]);
     let (first, second) = (to(&world, "n", &a), to(&world, "m", &a));
-    assert!(matches!(world.catalog.turn_names(&[first]).unwrap(), Turned::Done(_)));
+    assert!(matches!(world.catalog.turn_names(&[first]).unwrap(), Turned::Done(..)));
     if matches!(world.catalog.turn_names(&[second]).unwrap(), Turned::Lost(_)) {
         turn(&world, "m", &a);
     }
@@ -342,4 +344,41 @@ fn what_a_name_has_shown_is_needed_until_it_may_be_forgotten(kind: Kind) {
     assert_eq!(world.read("n"), [row("x", 10)]);
     b.commit(&[row("x", 11)]);
     assert_eq!(world.read("n"), [row("x", 11)]);
+}
+
+fn a_version_that_is_not_kept_is_retired_until_it_serves_again(kind: Kind) {
+    let Some(world) = World::on(kind, settings()) else { return };
+    let (mut a, mut b) = (Version::new(&world, "a"), Version::new(&world, "b"));
+    a.commit(&[row("x", 1)]);
+    b.commit(&[row("x", 10)]);
+    let retired = Retired { at_ms: 5, name: world.name("n"), table: b.table.name().clone(), by: "process 1 on host h".into() };
+    let retiring = |name: &str, to_: &Version<'_>| {
+        let moved = Move { retire: Some(retired.clone()), ..to(&world, name, to_) };
+        assert!(matches!(world.catalog.turn_names(&[moved]).unwrap(), Turned::Done(..)));
+    };
+    let asked = |version: &Version<'_>| {
+        let tables = [(version.table.name(), version.table.uuid())];
+        world.catalog.retired(tables.into_iter()).unwrap()
+    };
+    turn(&world, "n", &a);
+    retiring("n", &b);
+    assert_eq!((asked(&a), asked(&b)), (Some(retired.clone()), None));
+    assert_eq!(world.read("n"), [row("x", 10)]);
+    // It serves again, and the next time somebody keeps it.
+    turn(&world, "n", &a);
+    turn(&world, "n", &b);
+    assert_eq!(asked(&a), None);
+    // Another name shows it still.
+    turn(&world, "m", &a);
+    turn(&world, "n", &a);
+    retiring("n", &b);
+    assert_eq!(asked(&a), None);
+    turn(&world, "m", &b);
+    assert_eq!(asked(&a), None, "it was kept when the last name left it");
+    turn(&world, "n", &a);
+    retiring("n", &b);
+    world.catalog.unretire(a.table.name()).unwrap();
+    assert_eq!(asked(&a), None);
+    a.commit(&[row("x", 2)]);
+    assert_eq!(world.read("a"), [row("x", 2)]);
 }

@@ -18,6 +18,7 @@ use crate::protocol::door::{Act, Door, Keeper};
 use crate::sink::{Change, StagedFile, StagingWriter};
 use crate::table::catalog::Settings;
 use crate::table::commit::marker_summary;
+use crate::table::field_ids::FieldIds;
 use crate::table::live;
 use crate::table::maintenance::Reach;
 use crate::table::scan::Scan;
@@ -278,7 +279,13 @@ fn open_at(url: &str, directory: &std::path::Path) -> Catalog {
 
 pub(super) fn create(table: &str, key: &[&str]) -> CreateTable {
     let primary_key = key.iter().map(|column| (*column).to_owned()).collect();
-    CreateTable { name: name(table), schema: schema(), primary_key, properties: BTreeMap::new() }
+    CreateTable {
+        name: name(table),
+        schema: schema(),
+        primary_key,
+        properties: BTreeMap::new(),
+        field_ids: FieldIds::default(),
+    }
 }
 
 pub(super) fn stage(table: &Table, changes: Vec<Change>) -> Vec<StagedFile> {

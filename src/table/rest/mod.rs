@@ -6,6 +6,7 @@ mod changes;
 mod client;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use super::metadata::Refs;
 use super::name::TableName;
 use super::store::{Loaded, OwnerRow, Swap, Swapped};
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::failpoint;
 use crate::time;
 
 /// The table property that says to whom its version belongs, where no row of a database does.
@@ -31,6 +33,7 @@ const FORMAT_PROPERTY: &str = "format-version";
 /// Between the levels of a namespace in a path, if the server names nothing else.
 const SEPARATOR: &str = "%1F";
 const TRANSACTIONS: &str = "POST /v1/{prefix}/transactions/commit";
+const VIEWS: &str = "POST /v1/{prefix}/namespaces/{namespace}/views/{view}";
 /// How often the making of a table is asked for.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -46,6 +49,8 @@ pub(super) struct Rest {
     separator: String,
     /// Whether several tables can be moved together.
     transactions: bool,
+    /// Whether it has views.
+    views: bool,
 }
 
 impl Rest {
@@ -63,9 +68,10 @@ impl Rest {
         };
         let prefix = setting("prefix").unwrap_or_default().trim_matches('/');
         let endpoints = config.get("endpoints").and_then(Value::as_array);
-        let transactions = endpoints.is_some_and(|all| all.iter().any(|endpoint| endpoint == TRANSACTIONS));
+        let offers = |what: &str| endpoints.is_some_and(|all| all.iter().any(|endpoint| endpoint == what));
         let separator = client::decoded(setting("namespace-separator").unwrap_or(SEPARATOR))?;
-        Ok(Self { http: http.below(&format!("v1/{prefix}")), separator, transactions })
+        let (transactions, views) = (offers(TRANSACTIONS), offers(VIEWS));
+        Ok(Self { http: http.below(&format!("v1/{prefix}")), separator, transactions, views })
     }
 
     /// A table as it is now.
@@ -180,7 +186,7 @@ impl Rest {
             let path = self.table_path(&swap.name);
             let answer = self.http.post("commit", &refs(&path), &self.change(swap)?).await;
             match self.settle(answer, std::slice::from_ref(swap)).await {
-                Ok(Swapped::Done) => {}
+                Ok(Swapped::Done) => failpoint::hit("P3"),
                 // Some have moved: the next attempt finds which.
                 Ok(Swapped::Lost(name)) if done > 0 => return Ok(Swapped::Unknown(partly(&name))),
                 Err(error) if done > 0 => return Ok(Swapped::Unknown(error)),

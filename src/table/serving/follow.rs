@@ -82,11 +82,17 @@ impl Catalog {
         if turns.current().is_none_or(|turn| turn.uuid != version.uuid()) || !is_behind(&base, version) {
             return Ok((None, None));
         }
-        let built = project(&base, version, &turns, self.now_ms(), &self.settings.retention)?;
+        let built = project(&base, version, &turns, None, self.now_ms(), &self.settings.retention)?;
         created.push(built.table.metadata_location().to_owned());
         self.write_metadata(&built.table)?;
         let foreign = base.summary(None, BY_TURN).is_none().then(|| foreign(&base));
         Ok((Some(Followed { base, built }), foreign))
+    }
+
+    /// Brings the views that a crash has left behind, where they do not turn with their names; those that cannot be brought.
+    fn lagging_views(&self, version: &Table) -> Vec<Trouble> {
+        let names = names(version, SERVES).into_keys().filter(|_| !self.names_metadata());
+        names.filter_map(|name| Some(Trouble { error: self.bring_view(&name).err()?, name })).collect()
     }
 
     /// The names with snapshots that may name files of a table.
@@ -121,7 +127,8 @@ impl Catalog {
         let _turn = self.turn();
         let Some(version) = load()? else { return Ok(Default::default()) };
         let mut created = Vec::new();
-        let (followed, troubles) = self.followers(&version, &mut created);
+        let (followed, mut troubles) = self.followers(&version, &mut created);
+        troubles.extend(self.lagging_views(&version));
         let swaps: Vec<Swap> = followed.iter().map(Followed::swap).collect();
         if swaps.is_empty() {
             files::remove_quietly(&created);

@@ -2,12 +2,14 @@
 //! the version that it shows: turning it to another version copies no file, and every reader that reads Iceberg sees it.
 //!
 //! [`turns`]: to which versions a name was turned, written in the name itself; [`project`]: its next state; [`turn`]: turning names,
-//! in one transaction with the versions concerned; [`follow`]: a name goes on with the commits of its version.
+//! in one transaction with the versions concerned; [`follow`]: a name goes on with the commits of its version; [`view`]: a view of the
+//! same, for engines that read views.
 
 mod follow;
 mod project;
 mod turn;
 mod turns;
+mod view;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,7 @@ pub(super) use self::follow::Followed;
 pub use self::follow::Trouble;
 pub use self::turn::{Move, Turned};
 pub use self::turns::{Action, Turn, Turns};
+pub use self::view::view_of;
 use super::catalog::Table;
 use super::name::TableName;
 use crate::error::{Error, Result};

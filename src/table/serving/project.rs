@@ -1,14 +1,17 @@
 //! The next state of a name: a snapshot of its own over the manifest list of the version's newest one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use iceberg::spec::{MAIN_BRANCH, Operation, PrimitiveType, Schema, SchemaRef, Snapshot, Summary, TableMetadata, Type};
+use iceberg::spec::{MAIN_BRANCH, Operation, Schema, SchemaRef, Snapshot, Summary, TableMetadata};
 
 use super::turns::{self, Turns};
+use super::view;
 use super::{BY_TURN, GC_BY, GC_ENABLED, SHOWS_CHECKPOINT, SHOWS_SNAPSHOT, SHOWS_TABLE, SHOWS_VERSION, json};
 use crate::error::{Error, Result};
 use crate::table::catalog::Table;
 use crate::table::expiry::{Forgotten, Retention, expired};
+use crate::table::field_ids::meanings;
+use crate::table::name::TableName;
 use crate::table::snapshot::{Built, ROWS, check_supported, next_location};
 use crate::table::{PRIMARY_KEY_PROPERTY, iceberg_error};
 use crate::time;
@@ -16,11 +19,18 @@ use crate::time;
 /// What a summary says about the position, as the version's newest commit says it.
 const POSITION: [&str; 4] = ["kappa.job", "kappa.offsets", "kappa.closed", "kappa.account"];
 
-/// The state of the name `base` that shows `version` as it is, after `turns`.
+/// The state of the name `base` that shows `version` as it is, after `turns`; with a view, if it is to have one from now on.
 ///
 /// # Errors
 /// `Refused` if the version has no snapshot, or columns under ids that mean something else in the name.
-pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, retention: &Retention) -> Result<Built> {
+pub(super) fn project(
+    base: &Table,
+    version: &Table,
+    turns: &Turns,
+    view: Option<&TableName>,
+    now: i64,
+    retention: &Retention,
+) -> Result<Built> {
     let Some(shown) = version.metadata().current_snapshot() else { return Err(empty(version)) };
     let schema = version.metadata().current_schema();
     check_supported(version)?;
@@ -47,7 +57,7 @@ pub(super) fn project(base: &Table, version: &Table, turns: &Turns, now: i64, re
     let builder = gone
         .iter()
         .fold(builder.remove_snapshots(&gone), |builder, id| builder.remove_statistics(*id).remove_partition_statistics(*id))
-        .set_properties(properties(version, turns)?)
+        .set_properties(properties(version, turns, view)?)
         .map_err(failed)?;
     let key = if version.property(PRIMARY_KEY_PROPERTY).is_none() { vec![PRIMARY_KEY_PROPERTY.to_owned()] } else { vec![] };
     let built = builder.remove_properties(&key).and_then(|builder| builder.build()).map_err(failed)?;
@@ -89,14 +99,15 @@ fn summary(version: &Table, turns: &Turns) -> Result<HashMap<String, String>> {
     Ok(summary)
 }
 
-fn properties(version: &Table, turns: &Turns) -> Result<HashMap<String, String>> {
+fn properties(version: &Table, turns: &Turns, view: Option<&TableName>) -> Result<HashMap<String, String>> {
     let key = version.property(PRIMARY_KEY_PROPERTY).map(|key| (PRIMARY_KEY_PROPERTY.to_owned(), key.to_owned()));
     let own = [
         (turns::PROPERTY.to_owned(), json(turns)?),
         (GC_ENABLED.to_owned(), "false".to_owned()),
         (GC_BY.to_owned(), "kappa".to_owned()),
     ];
-    Ok(own.into_iter().chain(key).collect())
+    let view = view.map(|view| (view::PROPERTY.to_owned(), view.to_string()));
+    Ok(own.into_iter().chain(key).chain(view).collect())
 }
 
 fn empty(version: &Table) -> Error {
@@ -106,64 +117,25 @@ fn empty(version: &Table) -> Error {
 
 /// Columns are read by their ids: one that a snapshot of the name has under another type cannot be read as the new one.
 fn check_columns(base: &Table, version: &Table) -> Result<()> {
-    let new = types(version.metadata().current_schema());
+    let new = meanings(version.metadata().current_schema());
     // Schemas of snapshots that are gone mean nothing any more.
     let metadata = base.metadata();
     let shown = metadata.snapshots().filter_map(|snapshot| metadata.schema_by_id(snapshot.schema_id()?));
     for old in shown {
-        for (id, (name, data_type)) in types(old) {
-            let Some((new_name, new_type)) = new.get(&id) else { continue };
-            if !is_readable_as(&data_type, new_type) {
+        for (id, (name, meaning)) in meanings(old) {
+            let Some((new_name, new_meaning)) = new.get(&id) else { continue };
+            if !meaning.is_readable_as(new_meaning) {
                 let message = format!(
-                    "column {new_name} ({new_type}) of table {} has the id under which {} has held {name} ({data_type})",
+                    "column {new_name} ({new_meaning}) of table {} has the id under which {} has held {name} ({meaning})",
                     version.name(),
                     base.name()
                 );
                 return Err(Error::refused("other_columns", message).hint(
-                    "readers tell columns by their ids, and would take one for the other: promote the table under a new name, \
-                     or build it again with its columns in the order of the old one, new ones at the end",
+                    "readers tell columns by their ids, and would take one for the other: reprocess into a new table by a job of \
+                     the same name, which gives columns of another type ids of their own; or promote it under a new name",
                 ));
             }
         }
     }
     Ok(())
-}
-
-/// The primitive columns by their ids, those in lists and structs too.
-fn types(schema: &Schema) -> BTreeMap<i32, (String, PrimitiveType)> {
-    let named =
-        schema.field_id_to_name_map().iter().filter_map(|(id, name)| match schema.field_by_id(*id)?.field_type.as_ref() {
-            Type::Primitive(primitive) => Some((*id, (name.clone(), primitive.clone()))),
-            _ => None,
-        });
-    named.collect()
-}
-
-/// Whether rows of both types can be read under one column: it is one type, or Iceberg allows to widen the one to the other. Which of
-/// them is the older does not matter: a name may be turned back.
-fn is_readable_as(old: &PrimitiveType, new: &PrimitiveType) -> bool {
-    use PrimitiveType::{Decimal, Double, Float, Int, Long};
-    let widens = |from: &PrimitiveType, to: &PrimitiveType| match (from, to) {
-        (Int, Long) | (Float, Double) => true,
-        (Decimal { precision: a, scale: s }, Decimal { precision: b, scale: t }) => a <= b && s == t,
-        _ => false,
-    };
-    old == new || widens(old, new) || widens(new, old)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_type_that_was_widened_can_be_turned_back() {
-        use PrimitiveType::{Date, Decimal, Int, Long, String, Timestamptz};
-        let decimal = |precision, scale| Decimal { precision, scale };
-        for (a, b) in [(Int, Long), (Date, Date), (decimal(9, 2), decimal(18, 2))] {
-            assert!(is_readable_as(&a, &b) && is_readable_as(&b, &a), "{a} {b}");
-        }
-        for (a, b) in [(Int, String), (Date, Timestamptz), (decimal(9, 2), decimal(18, 3))] {
-            assert!(!is_readable_as(&a, &b) && !is_readable_as(&b, &a), "{a} {b}");
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
+use super::follow::Trouble;
 use super::project::project;
 use super::turns::Turn;
 use super::{GC_BY, GC_ENABLED, SERVED, SERVES};
@@ -13,8 +14,9 @@ use crate::protocol::failpoint;
 use crate::table::catalog::{Catalog, Table};
 use crate::table::files;
 use crate::table::name::TableName;
+use crate::table::retire::{self, Retired};
 use crate::table::snapshot::Built;
-use crate::table::store::{Swap, Swapped};
+use crate::table::store::{Swap, Swapped, ViewSwap};
 
 /// What a name is to be turned to, and the states on which that was decided.
 #[derive(Clone, Debug)]
@@ -23,10 +25,14 @@ pub struct Move {
     pub base: Option<Table>,
     /// The version that it shows, if its table is still there.
     pub from: Option<Table>,
+    /// What is written into that if nobody is to keep it for a rollback.
+    pub retire: Option<Retired>,
     /// The version that it is to show.
     pub to: Table,
     /// The name.
     pub name: TableName,
+    /// The view that turns with it.
+    pub view: Option<TableName>,
     /// What is written into it.
     pub turn: Turn,
 }
@@ -34,8 +40,8 @@ pub struct Move {
 /// What became of it.
 #[derive(Debug)]
 pub enum Turned {
-    /// All names have turned: the states that they have now.
-    Done(Vec<Table>),
+    /// All names have turned: the states that they have now, and the views that have not yet.
+    Done(Vec<Table>, Vec<Trouble>),
     /// None has: a table is not any more as it was when this was decided.
     Lost(TableName),
     /// Nobody knows. The names say it: whether they have the turn.
@@ -47,6 +53,7 @@ pub enum Turned {
 struct Prepared {
     names: Vec<Built>,
     swaps: Vec<Swap>,
+    views: Vec<ViewSwap>,
     /// Files that were made, and new names.
     created: Vec<String>,
     begun: Vec<Table>,
@@ -57,15 +64,22 @@ struct Prepared {
 impl Prepared {
     fn discard(&self, catalog: &Catalog) {
         files::remove_quietly(&self.created);
+        self.views.iter().filter(|view| view.from.is_none()).for_each(|view| remove_empty(view.next.location()));
         for name in &self.begun {
             if !catalog.names_metadata() {
                 let _ = catalog.drop_table(name);
-            } else if let Ok(directory) = files::path_of(name.location()) {
-                // Without what was made in them they are empty.
-                let _ = std::fs::remove_dir(directory.join("metadata"));
-                let _ = std::fs::remove_dir(directory);
+            } else {
+                remove_empty(name.location());
             }
         }
+    }
+}
+
+/// Without what was made in them they are empty.
+fn remove_empty(location: &str) {
+    if let Ok(directory) = files::path_of(location) {
+        let _ = std::fs::remove_dir(directory.join("metadata"));
+        let _ = std::fs::remove_dir(directory);
     }
 }
 
@@ -78,7 +92,7 @@ impl Catalog {
         let mut prepared = Prepared::default();
         let swapped = self.prepare_turn(moves, &mut prepared).and_then(|()| {
             failpoint::hit("P1");
-            self.swap(&prepared.swaps, None)
+            self.swap_with(&prepared.swaps, &prepared.views, None)
         });
         match swapped {
             Ok(Swapped::Done) => {
@@ -87,7 +101,8 @@ impl Catalog {
                 if self.names_metadata() {
                     files::remove_quietly(&prepared.expired);
                 }
-                Ok(Turned::Done(prepared.names.into_iter().map(|built| built.table).collect()))
+                let troubles = self.bring_views(moves);
+                Ok(Turned::Done(prepared.names.into_iter().map(|built| built.table).collect(), troubles))
             }
             Ok(Swapped::Lost(name)) => {
                 prepared.discard(self);
@@ -99,6 +114,12 @@ impl Catalog {
                 Err(error)
             }
         }
+    }
+
+    /// Behind REST, whose transactions know no views, they follow.
+    fn bring_views(&self, moves: &[Move]) -> Vec<Trouble> {
+        let moved = moves.iter().filter(|to| to.view.is_some() && !self.names_metadata());
+        moved.filter_map(|to| Some(Trouble { name: to.name.clone(), error: self.bring_view(&to.name).err()? })).collect()
     }
 
     fn prepare_turn(&self, moves: &[Move], prepared: &mut Prepared) -> Result<()> {
@@ -117,21 +138,25 @@ impl Catalog {
             // It has turned already where a version did not hear of it.
             let has_turned = turns.current().is_some_and(|turn| turn.id == to.turn.id);
             let turns = if has_turned { turns } else { turns.with(to.turn.clone()) };
-            let built = project(&base, &to.to, &turns, self.now_ms(), &self.settings.retention)?;
+            let built = project(&base, &to.to, &turns, to.view.as_ref(), self.now_ms(), &self.settings.retention)?;
             prepared.created.push(built.table.metadata_location().to_owned());
             self.write_metadata(&built.table)?;
             let swap = base.swap_for(&built.table);
             let is_made = to.base.is_none() && self.names_metadata();
             names.push(if is_made { Swap { from: None, ..swap } } else { swap });
             prepared.names.push(built);
+            if let Some(view) = &to.view {
+                // Where it cannot turn in the same transaction it is still looked at before.
+                let view = self.view_swap(&to.name, view, &to.to, &mut prepared.created)?;
+                prepared.views.extend(view.filter(|_| self.names_metadata()));
+            }
             if let Some(from) = &to.from {
-                versions.leave(from, &to.name);
+                versions.leave(from, &to.name, to.retire.as_ref())?;
             }
             versions.come_to(&to.to, &to.name, base.uuid());
         }
         let (mut coming, mut leaving) = (Vec::new(), Vec::new());
-        for Part { base, set, removed } in versions.0.into_values() {
-            let comes = !set.is_empty();
+        for Part { base, set, removed, comes } in versions.0.into_values() {
             let swap = self.amend(&base, set, &removed, &mut prepared.created, &mut prepared.expired)?;
             if comes { &mut coming } else { &mut leaving }.push(swap);
         }
@@ -149,20 +174,31 @@ struct Part {
     base: Table,
     set: HashMap<String, String>,
     removed: Vec<String>,
+    /// Whether a name comes to it.
+    comes: bool,
 }
 
 impl Versions {
     fn of(&mut self, table: &Table) -> &mut Part {
-        let new = || Part { base: table.clone(), set: HashMap::new(), removed: Vec::new() };
+        let new = || Part { base: table.clone(), set: HashMap::new(), removed: Vec::new(), comes: false };
         self.0.entry(table.name().clone()).or_insert_with(new)
     }
 
-    fn leave(&mut self, table: &Table, name: &TableName) {
-        self.of(table).removed.push(format!("{SERVES}{name}"));
+    fn leave(&mut self, table: &Table, name: &TableName, retired: Option<&Retired>) -> Result<()> {
+        let part = self.of(table);
+        part.removed.push(format!("{SERVES}{name}"));
+        match retired.filter(|_| !part.comes) {
+            Some(retired) => part.set.extend([retired.property()?]),
+            None => part.removed.push(retire::PROPERTY.to_owned()),
+        }
+        Ok(())
     }
 
     fn come_to(&mut self, table: &Table, name: &TableName, uuid: Uuid) {
-        let set = &mut self.of(table).set;
+        let Part { set, removed, comes, .. } = self.of(table);
+        *comes = true;
+        set.remove(retire::PROPERTY);
+        removed.push(retire::PROPERTY.to_owned());
         set.extend([SERVES, SERVED].map(|prefix| (format!("{prefix}{name}"), uuid.to_string())));
         // Other tools would remove files that the names' snapshots need. Who had forbidden it before has done so for kappa too.
         if table.property(GC_ENABLED).is_none_or(|enabled| !enabled.eq_ignore_ascii_case("false")) {

@@ -17,8 +17,9 @@ pub(super) use self::session::{Row, Session, Value};
 use super::catalog::fenced;
 use super::io::Io;
 use super::name::TableName;
-use super::store::{OwnerRow, Swap, Swapped};
+use super::store::{OwnerRow, Swap, Swapped, ViewSwap};
 use crate::error::{Error, Result};
+use crate::protocol::failpoint;
 use crate::time;
 
 const SCHEMA: [&str; 3] = [
@@ -45,6 +46,7 @@ const TYPE_COLUMN: &str = "ALTER TABLE iceberg_tables ADD COLUMN iceberg_type VA
 
 const IS_THE_TABLE: &str = "catalog_name = ? AND table_namespace = ? AND table_name = ?";
 const IS_A_TABLE: &str = "(iceberg_type = 'TABLE' OR iceberg_type IS NULL)";
+const IS_A_VIEW: &str = "iceberg_type = 'VIEW'";
 
 /// How often a transaction is begun again that the database gave up because of others.
 const ATTEMPTS: u32 = 20;
@@ -105,7 +107,16 @@ impl Database {
 
     /// Where a table's metadata is.
     pub(super) async fn location(&self, name: &TableName) -> Result<Option<String>> {
-        let query = format!("SELECT metadata_location FROM iceberg_tables WHERE {IS_THE_TABLE} AND {IS_A_TABLE}");
+        self.location_of(name, IS_A_TABLE).await
+    }
+
+    /// Where a view's metadata is.
+    pub(super) async fn view_location(&self, name: &TableName) -> Result<Option<String>> {
+        self.location_of(name, IS_A_VIEW).await
+    }
+
+    async fn location_of(&self, name: &TableName, kind: &str) -> Result<Option<String>> {
+        let query = format!("SELECT metadata_location FROM iceberg_tables WHERE {IS_THE_TABLE} AND {kind}");
         let values = self.the_table(name);
         self.ask("look up a table", async |session| match session.rows(&query, &values).await?.first() {
             Some(row) => row.text(0),
@@ -129,7 +140,7 @@ impl Database {
 
     /// Adds a table and its namespace; false if the name is taken.
     pub(super) async fn insert(&self, name: &TableName, location: &str) -> Result<bool> {
-        let body = async |session: &mut Session| Ok(End::Commit(self.add_table(session, name, location).await?));
+        let body = async |session: &mut Session| Ok(End::Commit(self.add_row(session, name, location, "TABLE").await?));
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -180,21 +191,24 @@ impl Database {
         if now == Some(row.owner) { Ok(()) } else { Err(fenced(row.version, row.owner, now)) }
     }
 
-    /// Moves all tables and the owner's row, or nothing; `Conflict` if the version is not the owner's.
-    pub(super) async fn swap(&self, swaps: &[Swap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
+    /// Moves all tables, views and the owner's row, or nothing; `Conflict` if the version is not the owner's.
+    pub(super) async fn swap(&self, swaps: &[Swap], views: &[ViewSwap], owner: Option<&OwnerRow<'_>>) -> Result<Swapped> {
         // In one order, whoever does it: two transactions that want the same tables do not wait for each other.
-        let mut swaps: Vec<&Swap> = swaps.iter().collect();
-        swaps.sort_by_key(|swap| &swap.name);
+        let tables = swaps.iter().map(|swap| (&swap.name, &swap.from, &swap.to, "TABLE"));
+        let views = views.iter().map(|swap| (&swap.name, &swap.from, &swap.to, "VIEW"));
+        let mut swaps: Vec<_> = tables.chain(views).collect();
+        swaps.sort_unstable();
         let body = async |session: &mut Session| {
             if let Some(row) = owner
                 && let Err(now) = assert_owner(session, row).await?
             {
                 return Ok(End::Rollback(Err(fenced(row.version, row.owner, now))));
             }
-            for swap in &swaps {
-                if !self.move_table(session, swap).await? {
-                    return Ok(End::Rollback(Ok(Swapped::Lost(swap.name.clone()))));
+            for (name, from, to, kind) in &swaps {
+                if !self.move_row(session, name, from.as_deref(), to, kind).await? {
+                    return Ok(End::Rollback(Ok(Swapped::Lost((*name).clone()))));
                 }
+                failpoint::hit("P3");
             }
             Ok(End::Commit(Ok(Swapped::Done)))
         };
@@ -204,25 +218,33 @@ impl Database {
         }
     }
 
-    /// Adds a table and its namespace inside a transaction; false if the name is taken.
-    async fn add_table(&self, session: &mut Session, name: &TableName, location: &str) -> sqlx::Result<bool> {
+    /// Adds a table or view and its namespace inside a transaction; false if the name is taken.
+    async fn add_row(&self, session: &mut Session, name: &TableName, location: &str, kind: &str) -> sqlx::Result<bool> {
         let namespace = "INSERT INTO iceberg_namespace_properties VALUES (?, ?, 'exists', 'true') ON CONFLICT DO NOTHING";
         let insert = "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location, \
-                      previous_metadata_location, iceberg_type) VALUES (?, ?, ?, ?, NULL, 'TABLE') ON CONFLICT DO NOTHING";
+                      previous_metadata_location, iceberg_type) VALUES (?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING";
         let [catalog, space, table] = self.the_table(name);
         session.execute(namespace, &[catalog, space]).await?;
-        Ok(session.execute(insert, &[catalog, space, table, location.into()]).await? == 1)
+        Ok(session.execute(insert, &[catalog, space, table, location.into(), kind.into()]).await? == 1)
     }
 
-    /// Moves one table inside a transaction; false if it is not where it was.
-    pub(super) async fn move_table(&self, session: &mut Session, swap: &Swap) -> sqlx::Result<bool> {
-        let Some(from) = &swap.from else { return self.add_table(session, &swap.name, &swap.to).await };
+    /// Moves one table or view inside a transaction; false if it is not where it was.
+    async fn move_row(
+        &self,
+        session: &mut Session,
+        name: &TableName,
+        from: Option<&str>,
+        to: &str,
+        kind: &str,
+    ) -> sqlx::Result<bool> {
+        let Some(from) = from else { return self.add_row(session, name, to, kind).await };
+        let is_of_kind = if kind == "VIEW" { IS_A_VIEW } else { IS_A_TABLE };
         let update = format!(
             "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? \
-             WHERE {IS_THE_TABLE} AND {IS_A_TABLE} AND metadata_location = ?"
+             WHERE {IS_THE_TABLE} AND {is_of_kind} AND metadata_location = ?"
         );
-        let [catalog, space, table] = self.the_table(&swap.name);
-        let (from, to) = (Value::from(from), Value::from(&swap.to));
+        let [catalog, space, table] = self.the_table(name);
+        let (from, to) = (Value::from(from), Value::from(to));
         Ok(session.execute(&update, &[to, from, catalog, space, table, from]).await? == 1)
     }
 

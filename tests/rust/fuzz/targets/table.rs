@@ -15,6 +15,7 @@ use kappa::sink::{Change, StagingWriter};
 use kappa::table::catalog::Settings;
 use kappa::table::commit::marker_summary;
 use kappa::table::expiry::Retention;
+use kappa::table::field_ids::FieldIds;
 use kappa::table::maintenance::Reach;
 use kappa::table::scan::Scan;
 use kappa::table::{Catalog, CommitKind, CommitOutcome, CreateTable, Fence, Forgotten, Table, TableCommit, TableName};
@@ -96,6 +97,7 @@ fn template() -> &'static Template {
             properties: [("kappa.version", VERSION), ("write.metadata.compression-codec", "none")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
+            field_ids: FieldIds::default(),
         };
         let table = catalog.create(&create).unwrap();
         // Nothing is forgotten here: there is something left to be forgotten.
