@@ -1,6 +1,7 @@
 //! What is done to versions and to the names that show them, one verb a file.
 
 pub mod compare;
+pub mod explain;
 pub mod gc;
 pub mod leases;
 pub mod plan;
