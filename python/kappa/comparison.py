@@ -10,7 +10,7 @@ from kappa import _kappa, diff_html, diff_text
 from kappa.explanation import Explanation, explain
 from kappa.rows import Rows
 from kappa.settings import resolve
-from kappa.units import size_bytes
+from kappa.units import Duration, duration_ms, size_bytes
 
 _IN_DOCUMENT = 20
 
@@ -93,10 +93,10 @@ class Diff:
         return Rows(self._native.by_day())
 
     def explain(self, key: object, *, examples: int = 1000, parallelism: int | None = None) -> Explanation:
-        """Why the row of a key is not the same: replays the log, as far as both versions had read it, through the plans of both,
-        and shows the records of the key with the step at which they part. `key`: the values of the primary key, as a mapping, a
-        tuple or, of one column, the value; of tables without one any columns. Of each pair of fates the first `examples` records
-        are kept; counts are of all.
+        """Why the row of a key is not the same: replays the log, as far as both versions had read it, through the plans of
+        both, and shows the records of the key with the step at which they part. `key`: the values of the primary key, as a
+        mapping, a tuple or, of one column, the value; of tables without one any columns. Of each pair of fates the first
+        `examples` records are kept; counts are of all.
 
         >>> import kappa
         >>> from kappa.testing import temporary
@@ -151,9 +151,11 @@ def diff(
     examples: int = 1000,
     memory: str | int = "512MiB",
     parallelism: int | None = None,
+    rendezvous: Duration = "30s",
     config: Mapping[str, Any] | None = None,
 ) -> Diff:
     """Compares two tables. Versions of kappa's are compared at the newest position of the log that both have a snapshot of;
+    those that run are asked to take a checkpoint at one, and waited for as long as `rendezvous` (`"0s"`: they are not asked);
     with a table that is not kappa's, the rows up to where ours has come in event time. Rows are matched by the primary key, or
     by `key`; tables without one (`key=[]`) are compared as multisets of rows. Numbers that differ by no more than their
     column's `tolerance` are the same. What does not fit in `memory` goes through a file in `TMPDIR`.
@@ -175,5 +177,6 @@ def diff(
         "examples": examples,
         "memory_bytes": size_bytes(memory, "memory"),
         "threads": parallelism,
+        "rendezvous_ms": duration_ms(rendezvous, "rendezvous"),
     }
     return Diff(_kappa.diff(resolve(config), a, b, json.dumps(options)), config)

@@ -14,6 +14,7 @@ from kappa import _kappa, explanation_text, words
 from kappa.exceptions import ConfigError
 from kappa.rows import Rows
 from kappa.settings import resolve
+from kappa.units import Duration, duration_ms
 
 _IN_DOCUMENT = 20
 _AT_ONCE = 2.0
@@ -136,6 +137,7 @@ def explain(
     snapshots: Sequence[int | None] | None = None,
     examples: int = 1000,
     parallelism: int | None = None,
+    rendezvous: Duration = "0s",
     progress: bool = True,
     config: Mapping[str, Any] | None = None,
 ) -> Explanation:
@@ -147,6 +149,7 @@ def explain(
         "snapshots": None if snapshots is None else list(snapshots),
         "examples": examples,
         "threads": parallelism,
+        "rendezvous_ms": duration_ms(rendezvous, "rendezvous"),
     }
     line = _Line() if progress else None
     try:

@@ -50,6 +50,12 @@ def add_table_commands(commands: argparse._SubParsersAction[Parser]) -> set[str]
     add("--examples", metavar="N", type=int, default=1000, help="rows of each kind that are kept (1000)")
     add("--memory", metavar="SIZE", default="512MiB", help="budget for rows; the rest goes through TMPDIR (512MiB)")
     add("--parallelism", metavar="N", type=int, help="threads (the number of cores)")
+    add(
+        "--rendezvous",
+        metavar="DURATION",
+        default="30s",
+        help="wait so long for versions that run to take a checkpoint at one position (30s; 0s: they are not asked)",
+    )
     add("--explain", metavar="KEY", help="why this key differs: its records, through both, such as day=2026-03-03,currency=DKK")
     add("--html", metavar="FILE", type=Path, help="write it as a page, with plots")
     add("--exit-zero", action="store_true", help="exit status 0 also if they differ")
@@ -99,6 +105,7 @@ def _diff(args: argparse.Namespace) -> Outcome:
         examples=args.examples,
         memory=args.memory,
         parallelism=args.parallelism,
+        rendezvous=args.rendezvous,
         config=config_of(args),
     )
     if args.html is not None:
@@ -116,6 +123,7 @@ def _explain(args: argparse.Namespace) -> Outcome:
         args.explain,
         examples=args.examples,
         parallelism=args.parallelism,
+        rendezvous=args.rendezvous,
         progress=not quiet,
         config=config_of(args),
     )

@@ -7,6 +7,7 @@ pub mod leases;
 pub mod plan;
 pub mod promote;
 pub mod proofs;
+pub mod rendezvous;
 pub mod rollback;
 pub mod serving;
 pub mod status;

@@ -14,6 +14,7 @@ pub mod replay;
 mod trace;
 
 use std::path::Path as FilePath;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -23,8 +24,10 @@ use self::key::{Asked, Columns, Key};
 use self::path::Path;
 use self::replay::{Found, Question, Span, replay};
 use self::trace::Beside;
+use super::compare::not_met;
 use super::leases;
 use super::plan::changes::Change;
+use super::rendezvous::{Outcome, meet};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::message::{Offset, Partition};
@@ -52,6 +55,9 @@ pub struct Options {
     pub examples: usize,
     /// Threads; default: the machine's cores.
     pub threads: Option<usize>,
+    /// How long versions that run are waited for, to take a checkpoint at one position; 0: they are not asked.
+    #[serde(default)]
+    pub rendezvous_ms: u64,
 }
 
 /// Why the row of a key is not the same in two tables.
@@ -160,16 +166,19 @@ pub fn explain(
     let catalog = Catalog::of(settings)?;
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
     let load = |name| Subject::load(&catalog, &checkpoints, name);
-    let subjects = [load(names[0])?, load(names[1])?];
+    let mut subjects = [load(names[0])?, load(names[1])?];
     let _lease = leases::take(&checkpoints, &[&subjects[0].table, &subjects[1].table]);
+    let mut met = Outcome::NotNeeded;
+    if options.snapshots.is_none() {
+        met = meet([&subjects[0], &subjects[1]], Duration::from_millis(options.rendezvous_ms), &|| tell(0, 0))?;
+        subjects = [load(names[0])?, load(names[1])?];
+    }
     let [a, b] = &subjects;
     let (snapshots, same_position) = match options.snapshots {
-        Some(compared) => {
-            check_topics(a, b)?;
-            (compared, a.is_ours() && b.is_ours())
-        }
-        None => snapshots(a, b)?,
+        Some(compared) => (compared, a.is_ours() && b.is_ours()),
+        None => snapshots(a, b).map_err(|error| not_met(error, &met))?,
     };
+    check_topics(a, b)?;
     let sides = [a.side(snapshots[0])?, b.side(snapshots[1])?];
     let (key, is_primary) = resolve(&subjects, &options.key)?;
     let mut notes = Vec::new();

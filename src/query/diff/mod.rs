@@ -46,11 +46,13 @@ pub struct Options {
     pub memory_bytes: usize,
     /// Threads; default: the machine's cores.
     pub threads: Option<usize>,
+    /// How long versions that run are waited for, to take a checkpoint at one position; 0: they are not asked.
+    pub rendezvous_ms: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tolerance: BTreeMap::new(), key: None, examples: 1000, memory_bytes: 512 << 20, threads: None }
+        Self { tolerance: BTreeMap::new(), key: None, examples: 1000, memory_bytes: 512 << 20, threads: None, rendezvous_ms: 0 }
     }
 }
 
@@ -93,6 +95,7 @@ pub fn diff(
         b,
         proof: None,
         same_position,
+        met: false,
         bounds,
         differs: !columns.differences.is_empty() || counts.changed + counts.only_in_a + counts.only_in_b > 0,
         key,
