@@ -35,6 +35,7 @@ from kappa.datatypes import (
     Struct,
     Timestamp,
 )
+from kappa.explanation import Explanation
 from kappa.expr import Expr, IntoExpr
 from kappa.functions import coalesce, col, len, lit, when
 from kappa.job import Finding, Job
@@ -58,6 +59,7 @@ __all__ = [
     "Decimal",
     "Diff",
     "Duration",
+    "Explanation",
     "Expr",
     "Finding",
     "Float64",

@@ -8,6 +8,7 @@ _Record: TypeAlias = tuple[int, int, int, bytes | None, bytes | None, list[tuple
 
 __all__ = [
     "Diff",
+    "Explanation",
     "Log",
     "LogWriter",
     "RecordBatches",
@@ -22,6 +23,7 @@ __all__ = [
     "content",
     "diff",
     "explain",
+    "explain_key",
     "extents",
     "fingerprint",
     "gc",
@@ -94,6 +96,9 @@ def tables(settings: Settings) -> list[str]:
 def diff(settings: Settings, a: str, b: str, options: str) -> Diff:
     """Compares two tables; `options` are JSON."""
 
+def explain_key(settings: Settings, a: str, b: str, options: str, progress: Callable[[int, int], None] | None) -> Explanation:
+    """Explains a key of two tables; `options` are JSON. `progress`: records that are read, of so many."""
+
 def plan(settings: Settings, job: str, options: str) -> str:
     """What a reprocess of a job would do, as JSON; `options` are JSON."""
 
@@ -130,6 +135,22 @@ class Diff:
 
     def by_day(self) -> Rows:
         """Totals by day."""
+
+@final
+class Explanation:
+    """Why the row of a key is not the same in two tables."""
+
+    def report(self) -> str:
+        """What was found, as JSON."""
+
+    def records(self) -> Rows:
+        """Records of the key."""
+
+    def row_a(self) -> Rows:
+        """The key's rows in the first table."""
+
+    def row_b(self) -> Rows:
+        """The key's rows in the second table."""
 
 @final
 class Settings:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from kappa import _kappa, diff_html, diff_text
+from kappa.explanation import Explanation, explain
 from kappa.rows import Rows
 from kappa.settings import resolve
-from kappa.units import size_bytes
+from kappa.units import Duration, duration_ms, size_bytes
 
 _IN_DOCUMENT = 20
 
@@ -45,8 +46,9 @@ class Diff:
     [{'day': datetime.date(1970, 1, 1), 'n_a': 1, 'n_b': 0}]
     """
 
-    def __init__(self, native: _Native) -> None:
+    def __init__(self, native: _Native, config: Mapping[str, Any] | None = None) -> None:
         self._native = native
+        self._config = config
         self._report: dict[str, Any] = json.loads(native.report())
 
     @property
@@ -100,6 +102,37 @@ class Diff:
         """For each day (by UTC, where the column is a time): rows, what differs, and the sums of numbers in both tables."""
         return Rows(self._native.by_day())
 
+    def explain(self, key: object, *, examples: int = 1000, parallelism: int | None = None) -> Explanation:
+        """Why the row of a key is not the same: replays the log, as far as both versions had read it, through the plans of
+        both, and shows the records of the key with the step at which they part. `key`: the values of the primary key, as a
+        mapping, a tuple or, of one column, the value; of tables without one any columns. Of each pair of fates the first
+        `examples` records are kept; counts are of all.
+
+        >>> import kappa
+        >>> from kappa.testing import temporary
+        >>> with temporary():
+        ...     kappa.Log().create("t")
+        ...     _ = kappa.Log().append("t", [{"at": 0}, {"at": 60_000}, {"at": 0}])
+        ...     for table, late in (("v1", "keep"), ("v2", "drop")):
+        ...         job = kappa.Job("docs")
+        ...         read = job.read("t", schema={"at": kappa.Timestamp("ms")}, event_time="at", late=late)
+        ...         job.write(read.group_by(day=kappa.col("at").dt.date()).agg(n=kappa.len()))
+        ...         _ = job.run(mode="reprocess", output_table=table, progress=False)
+        ...     found = kappa.diff("v1", "v2").explain({"day": "1970-01-01"})
+        >>> found.cause, found.step, found.parted["late"]
+        ('late', ['late: keep → drop'], 1)
+        """
+        a, b = self._report["a"], self._report["b"]
+        return explain(
+            a["table"],
+            b["table"],
+            key,
+            snapshots=(a["snapshot_id"], b["snapshot_id"]),
+            examples=examples,
+            parallelism=parallelism,
+            config=self._config,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The whole as plain values, as the `--json` document holds it: of the examples the first 20."""
         examples = {"changed": self.changed, "only_in_a": self.only_in_a, "only_in_b": self.only_in_b}
@@ -128,9 +161,11 @@ def diff(
     examples: int = 1000,
     memory: str | int = "512MiB",
     parallelism: int | None = None,
+    rendezvous: Duration = "30s",
     config: Mapping[str, Any] | None = None,
 ) -> Diff:
     """Compares two tables. Versions of kappa's are compared at the newest position of the log that both have a snapshot of;
+    those that run are asked to take a checkpoint at one, and waited for as long as `rendezvous` (`"0s"`: they are not asked);
     with a table that is not kappa's, the rows up to where ours has come in event time. Rows are matched by the primary key, or
     by `key`; tables without one (`key=[]`) are compared as multisets of rows. Numbers that differ by no more than their
     column's `tolerance` are the same. What does not fit in `memory` goes through a file in `TMPDIR`.
@@ -152,5 +187,6 @@ def diff(
         "examples": examples,
         "memory_bytes": size_bytes(memory, "memory"),
         "threads": parallelism,
+        "rendezvous_ms": duration_ms(rendezvous, "rendezvous"),
     }
-    return Diff(_kappa.diff(resolve(config), a, b, json.dumps(options)))
+    return Diff(_kappa.diff(resolve(config), a, b, json.dumps(options)), config)

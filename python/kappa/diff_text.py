@@ -87,7 +87,8 @@ def where(report: Report) -> str:
         else:
             at = f"{len(partitions)} partitions, {words.count(total, 'record')}"
         topics.append(f"{topic} {at}")
-    return f"the same for both: {'; '.join(topics)}"
+    met = ", where they were asked to take a checkpoint" if report.get("met") else ""
+    return f"the same for both{met}: {'; '.join(topics)}"
 
 
 def whole(report: Report) -> Iterable[tuple[str, str]]:

@@ -60,7 +60,10 @@ class Preview(Diff):
     def __init__(self, found: Mapping[str, Any], diffs: Mapping[str, Diff], rows: Rows) -> None:
         self._found, self._diffs = dict(found), dict(diffs)
         shown = next((diff for diff in diffs.values() if diff), next(iter(diffs.values()), None))
-        super().__init__(_Nothing(found, rows) if shown is None else shown._native)
+        if shown is None:
+            super().__init__(_Nothing(found, rows))
+        else:
+            super().__init__(shown._native, shown._config)
 
     @property
     def differs(self) -> bool:

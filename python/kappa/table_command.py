@@ -11,6 +11,7 @@ from kappa import units
 from kappa.comparison import diff
 from kappa.document import Outcome, Parser, add_global_arguments, config_of
 from kappa.exceptions import ConfigError
+from kappa.explanation import explain
 from kappa.queries import sql
 from kappa.rows import Rows
 from kappa.tables import read
@@ -49,6 +50,13 @@ def add_table_commands(commands: argparse._SubParsersAction[Parser]) -> set[str]
     add("--examples", metavar="N", type=int, default=1000, help="rows of each kind that are kept (1000)")
     add("--memory", metavar="SIZE", default="512MiB", help="budget for rows; the rest goes through TMPDIR (512MiB)")
     add("--parallelism", metavar="N", type=int, help="threads (the number of cores)")
+    add(
+        "--rendezvous",
+        metavar="DURATION",
+        default="30s",
+        help="wait so long for versions that run to take a checkpoint at one position (30s; 0s: they are not asked)",
+    )
+    add("--explain", metavar="KEY", help="why this key differs: its records, through both, such as day=2026-03-03,currency=DKK")
     add("--html", metavar="FILE", type=Path, help="write it as a page, with plots")
     add("--exit-zero", action="store_true", help="exit status 0 also if they differ")
     compare.set_defaults(run=_diff)
@@ -87,6 +95,8 @@ def _diff(args: argparse.Namespace) -> Outcome:
         raise ConfigError("--key and --no-key exclude each other", code="usage")
     if args.examples < 0:
         raise ConfigError(f"--examples {args.examples}: a number of rows is 0 or more", code="usage")
+    if args.explain is not None:
+        return _explain(args)
     found = diff(
         args.a,
         args.b,
@@ -95,6 +105,26 @@ def _diff(args: argparse.Namespace) -> Outcome:
         examples=args.examples,
         memory=args.memory,
         parallelism=args.parallelism,
+        rendezvous=args.rendezvous,
+        config=config_of(args),
+    )
+    if args.html is not None:
+        args.html.write_text(found.to_html(), encoding="utf-8")
+    return Outcome(found.to_dict(), str(found), exit=int(found.differs and not args.exit_zero))
+
+
+def _explain(args: argparse.Namespace) -> Outcome:
+    if args.tolerance or args.key or args.no_key:
+        raise ConfigError("--explain compares the row of one key: --tolerance, --key and --no-key are for all", code="usage")
+    quiet = any(getattr(args, name, False) for name in ("json", "quiet"))
+    found = explain(
+        args.a,
+        args.b,
+        args.explain,
+        examples=args.examples,
+        parallelism=args.parallelism,
+        rendezvous=args.rendezvous,
+        progress=not quiet,
         config=config_of(args),
     )
     if args.html is not None:

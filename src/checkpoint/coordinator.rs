@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use super::committer::{Committer, Confirmed, News};
 use super::gc::Kept;
 use super::manifest::{Manifest, Mode, PartitionState, Sealed, SourceState, UNKNOWN_EPOCH};
+use super::rendezvous::Host;
 use super::store::{VersionDir, VersionLock, taken_over};
 use crate::error::{Error, Result};
 use crate::message::{Epoch, Offset, Partition};
@@ -148,6 +149,7 @@ struct Run {
     looked: Instant,
     ending: Option<Ending>,
     commits: Sender<Sealed>,
+    rendezvous: Host,
 }
 
 struct CheckpointDoneDraft {
@@ -219,6 +221,7 @@ impl Coordinator {
             looked: instant(),
             ending: None,
             commits,
+            rendezvous: Host::new(&self.dir, self.commands.len()),
         };
         let reports = self.reports.clone();
         loop {
@@ -251,6 +254,7 @@ impl Coordinator {
                 return Ok(ending);
             }
             if run.ending.is_none() {
+                run.rendezvous.look(&self.last.manifest).iter().for_each(|command| self.command_all(command));
                 self.maybe_begin(&mut run);
             }
         }
@@ -279,7 +283,7 @@ impl Coordinator {
             moved: (self.positions)() != self.last.manifest.position_sum(),
             due: run.last_begun.elapsed() >= self.interval,
             overdue: run.last_begun.elapsed() >= self.interval.max(OVERDUE),
-            wanted: run.wanted || at_end || stopping,
+            wanted: run.wanted || at_end || stopping || run.rendezvous.wants_barrier(),
         };
         match decide_barrier(facts) {
             BarrierDecision::Wait => return,
@@ -296,6 +300,7 @@ impl Coordinator {
         (run.wanted, run.held) = (false, false);
         run.in_flight = Some(InFlight { epoch, begun: instant(), acks: Vec::new(), finishing: at_end });
         self.command_all(&Command::Barrier(epoch));
+        run.rendezvous.barrier_begun(epoch, &self.last.manifest).iter().for_each(|command| self.command_all(command));
     }
 
     fn take_report(&mut self, report: Report, run: &mut Run) -> Result<()> {
@@ -305,6 +310,10 @@ impl Coordinator {
             Report::Grown(adoption) => self.adopt(adoption),
             Report::WantsBarrier => {
                 run.wanted = true;
+                Ok(())
+            }
+            Report::AtPause { worker } => {
+                run.rendezvous.at_place(worker);
                 Ok(())
             }
             Report::AtEnd { worker } => {
@@ -367,6 +376,7 @@ impl Coordinator {
         run.unconfirmed.insert(flight.epoch, draft);
         self.kept.add(flight.epoch, state);
         self.last = Sealed { manifest, hash };
+        run.rendezvous.taken(&self.last.manifest);
         // A committer that is gone has said why: that is heard next, and is the reason.
         let _ = run.commits.send(self.last.clone());
         if flight.finishing {
@@ -461,6 +471,7 @@ impl Coordinator {
                 positions: draft.positions,
             });
         }
+        run.rendezvous.delivered(confirmed.checkpoint, &self.last.manifest);
         self.kept.confirm(confirmed.checkpoint, confirmed.released);
         self.kept.collect(&self.dir)
     }

@@ -5,4 +5,5 @@ pub mod coordinator;
 pub mod gc;
 pub mod maintenance;
 pub mod manifest;
+pub mod rendezvous;
 pub mod store;

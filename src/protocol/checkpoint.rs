@@ -1,6 +1,7 @@
 //! What coordinator and workers say to each other, and the decisions about checkpoints as pure functions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,10 @@ pub enum Command {
     },
     /// Read nothing more before the next barrier.
     Hold,
+    /// Stop each partition where it is, or at a place.
+    Pause(Option<PausePlace>),
+    /// Read on from where partitions were stopped.
+    Resume,
     /// Read on past the frozen ends.
     Unbound,
     /// Read this partition too.
@@ -31,6 +36,9 @@ pub enum Command {
     Shutdown,
 }
 
+/// By source and partition, where to stop. A partition that is not named stops where it is.
+pub type PausePlace = Arc<BTreeMap<(usize, Partition), Offset>>;
+
 /// From a worker to the coordinator.
 #[derive(Debug)]
 pub enum Report {
@@ -38,6 +46,11 @@ pub enum Report {
     Ack(Box<Ack>),
     /// All partitions of the worker are at their frozen ends.
     AtEnd {
+        /// Which worker.
+        worker: usize,
+    },
+    /// All partitions of the worker are where they were to stop, or at their frozen ends.
+    AtPause {
         /// Which worker.
         worker: usize,
     },

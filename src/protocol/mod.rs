@@ -12,4 +12,5 @@ pub mod failpoint;
 pub mod gc;
 pub mod position;
 pub mod progress;
+pub mod rendezvous;
 pub mod version;

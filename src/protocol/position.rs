@@ -69,14 +69,14 @@ pub fn newest_common(a: &Kept, b: &Kept) -> Result<(i64, i64)> {
 }
 
 /// A partition that is not there is one of which nothing was read.
-fn normal(position: &Position) -> Position {
+pub fn normal(position: &Position) -> Position {
     let mut position = position.clone();
     position.values_mut().for_each(|partitions| partitions.retain(|_, offset| *offset != 0));
     position
 }
 
 /// Whether a position is nowhere further than another.
-fn is_behind(a: &Position, b: &Position) -> bool {
+pub fn is_behind(a: &Position, b: &Position) -> bool {
     let at = |topic: &String, partition: &i32| b.get(topic).and_then(|of| of.get(partition)).copied().unwrap_or(0);
     a.iter().all(|(topic, partitions)| partitions.iter().all(|(partition, offset)| *offset <= at(topic, partition)))
 }

@@ -4,6 +4,7 @@
 
 mod call;
 mod diff;
+mod explanation;
 mod lifecycle_plan;
 mod lifecycle_status;
 mod log;
@@ -21,6 +22,8 @@ mod _kappa {
 
     #[pymodule_export]
     use super::diff::{Diff, diff};
+    #[pymodule_export]
+    use super::explanation::{Explanation, explain_key};
     #[pymodule_export]
     use super::lifecycle_plan::plan;
     #[pymodule_export]

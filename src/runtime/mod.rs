@@ -5,6 +5,7 @@ pub mod channel;
 pub mod decode;
 mod grouped;
 pub mod partition;
+mod pause;
 pub mod pipeline;
 pub mod rate_limit;
 mod regroup;

@@ -17,6 +17,7 @@ use super::align::{Aligned, Aligner};
 use super::channel::{Message, Outbox, Wakers};
 use super::decode::SourceDecoder;
 use super::partition::PartitionTask;
+use super::pause::Pause;
 use super::pipeline::{Limits, Pipeline, Pressure};
 use super::rate_limit::RateLimit;
 use crate::error::{Error, ErrorKind, Result};
@@ -105,6 +106,7 @@ pub struct Worker {
 }
 
 /// What a running worker keeps besides.
+#[derive(Default)]
 struct State {
     ack: Option<Ack>,
     values_frozen: bool,
@@ -116,6 +118,7 @@ struct State {
     emitting: Option<Epoch>,
     next_partition: usize,
     reported_end: bool,
+    pause: Pause,
     wanted_barrier: bool,
     /// Nothing is read before the next barrier.
     held: bool,
@@ -142,19 +145,7 @@ impl Worker {
     }
 
     fn work(&mut self) -> Result<()> {
-        let mut state = State {
-            ack: None,
-            values_frozen: false,
-            groups_frozen: false,
-            regroups_frozen: false,
-            staging: None,
-            emitting: None,
-            next_partition: 0,
-            reported_end: false,
-            wanted_barrier: false,
-            held: false,
-            running: true,
-        };
+        let mut state = State { running: true, ..State::default() };
         self.expire(self.closed_ms)?;
         while state.running {
             self.obey(&mut state)?;
@@ -186,11 +177,13 @@ impl Worker {
                     self.expire(closed_ms)?;
                 }
                 Ok(Command::Hold) => state.held = true,
+                Ok(Command::Pause(place)) => state.pause.begin(place.as_ref(), &mut self.partitions),
+                Ok(Command::Resume) => state.pause.end(&mut self.partitions),
                 Ok(Command::Unbound) => {
                     self.partitions.iter_mut().for_each(PartitionTask::unbound);
                     state.reported_end = true;
                 }
-                Ok(Command::Adopt(adoption)) => self.adopt(adoption)?,
+                Ok(Command::Adopt(adoption)) => self.adopt(adoption, &state.pause)?,
                 Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => {
                     state.running = false;
                     return Ok(());
@@ -207,11 +200,12 @@ impl Worker {
     }
 
     /// Begins to read a partition that was found.
-    fn adopt(&mut self, adoption: Adoption) -> Result<()> {
+    fn adopt(&mut self, adoption: Adoption, pause: &Pause) -> Result<()> {
         let Adoption { source, partition, start, time, progress } = adoption;
         let log = self.sources.get(source).ok_or_else(|| Error::internal("a partition of a topic that is not read"))?;
         let reader = log.open(partition, start, None)?;
-        self.partitions.push(PartitionTask::new(source, partition, PartitionAck::at(start, time), None, reader, progress));
+        let task = PartitionTask::new(source, partition, PartitionAck::at(start, time), None, reader, progress);
+        self.partitions.push(pause.found(task));
         Ok(())
     }
 
@@ -396,6 +390,9 @@ impl Worker {
         if !state.reported_end && self.partitions.iter().all(PartitionTask::at_end) {
             state.reported_end = true;
             self.report(Report::AtEnd { worker: self.index })?;
+        }
+        if state.pause.is_reached(&self.partitions) {
+            self.report(Report::AtPause { worker: self.index })?;
         }
         Ok(false)
     }

@@ -70,21 +70,47 @@ fn name(output: &Output) -> String {
 }
 
 fn compare(output: Option<String>, before: &Output, after: &Output, found: &mut Vec<Change>) -> Result<()> {
+    let changes = pairs(before, after)?.into_iter().flat_map(|pair| pair.changes);
+    found.extend(changes.map(|change| Change { output: output.clone(), ..change }));
+    Ok(())
+}
+
+/// Two steps that stand beside each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Which step of the one plan, from the topic on; none: it has no such step.
+    pub before: Option<usize>,
+    /// Which of the other.
+    pub after: Option<usize>,
+    /// How they differ; nothing: they are the same.
+    pub changes: Vec<Change>,
+}
+
+/// The steps of two outputs beside each other, in order.
+///
+/// # Errors
+/// An internal error; it does not happen.
+pub fn pairs(before: &Output, after: &Output) -> Result<Vec<Pair>> {
     let (before, after) = (steps(&before.plan)?, steps(&after.plan)?);
-    for pair in align(&before, &after) {
+    let (mut at, mut other) = (0..before.len(), 0..after.len());
+    let pair = |pair| {
         let whole = |step: &Step, is_new: bool| {
             let (text, what) = (Some(step.text()), step.kind.to_owned());
             let (before, after) = if is_new { (None, text) } else { (text, None) };
-            Change { output: output.clone(), what, before, after }
+            Change { output: None, what, before, after }
         };
+        let mut changes = Vec::new();
         match pair {
-            (Some(before), Some(after)) => before.changes(after, output.as_ref(), found),
-            (Some(before), None) => found.push(whole(before, false)),
-            (None, Some(after)) => found.push(whole(after, true)),
+            (Some(before), Some(after)) => Step::changes(before, after, &mut changes),
+            (Some(before), None) => changes.push(whole(before, false)),
+            (None, Some(after)) => changes.push(whole(after, true)),
             (None, None) => {}
         }
-    }
-    Ok(())
+        // All steps of either plan come, in their order.
+        let (before, after) = (pair.0.and_then(|_| at.next()), pair.1.and_then(|_| other.next()));
+        Pair { before, after, changes }
+    };
+    Ok(align(&before, &after).into_iter().map(pair).collect())
 }
 
 /// A step, by its parts.
@@ -116,10 +142,9 @@ impl Step {
         }
     }
 
-    fn changes(&self, after: &Self, output: Option<&String>, found: &mut Vec<Change>) {
-        let before = found.len();
+    fn changes(&self, after: &Self, found: &mut Vec<Change>) {
         let mut add = |what: &str, before: Option<String>, after: Option<String>| {
-            found.push(Change { output: output.cloned(), what: what.to_owned(), before, after });
+            found.push(Change { output: None, what: what.to_owned(), before, after });
         };
         for part in &self.parts {
             match after.parts.iter().find(|other| other.what == part.what) {
@@ -132,10 +157,10 @@ impl Step {
         for part in after.parts.iter().filter(|part| self.parts.iter().all(|other| other.what != part.what)) {
             add(&part.what, None, Some(part.text.clone()));
         }
-        if found.len() == before && self != after {
+        if found.is_empty() && self != after {
             let order = |step: &Self| Some(step.parts.iter().map(|part| part.what.clone()).collect::<Vec<_>>().join(", "));
             let what = format!("order in {}", self.kind);
-            found.push(Change { output: output.cloned(), what, before: order(self), after: order(after) });
+            found.push(Change { output: None, what, before: order(self), after: order(after) });
         }
     }
 }
@@ -204,6 +229,7 @@ fn align<'a>(before: &'a [Step], after: &'a [Step]) -> Vec<(Option<&'a Step>, Op
     let (mut at, mut other) = (0, 0);
     for (same, with) in common(before, after).into_iter().chain([(before.len(), after.len())]) {
         pair_kinds(&before[at..same], &after[other..with], &mut pairs);
+        pairs.extend(before.get(same).zip(after.get(with)).map(|(step, same)| (Some(step), Some(same))));
         (at, other) = (same + 1, with + 1);
     }
     pairs

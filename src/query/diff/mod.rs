@@ -46,11 +46,13 @@ pub struct Options {
     pub memory_bytes: usize,
     /// Threads; default: the machine's cores.
     pub threads: Option<usize>,
+    /// How long versions that run are waited for, to take a checkpoint at one position; 0: they are not asked.
+    pub rendezvous_ms: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tolerance: BTreeMap::new(), key: None, examples: 1000, memory_bytes: 512 << 20, threads: None }
+        Self { tolerance: BTreeMap::new(), key: None, examples: 1000, memory_bytes: 512 << 20, threads: None, rendezvous_ms: 0 }
     }
 }
 
@@ -67,15 +69,9 @@ pub fn diff(
 ) -> Result<Diff> {
     let began = instant();
     let [a, b] = [Subject::load(catalog, checkpoints, names[0])?, Subject::load(catalog, checkpoints, names[1])?];
-    let same_position = a.is_ours() && b.is_ours();
-    let (mut snapshots, mut until) = ([a.table.current_snapshot_id(), b.table.current_snapshot_id()], None);
-    if same_position {
-        check_topics(&a, &b)?;
-        let (of_a, of_b) = newest_common(&a.kept(), &b.kept())?;
-        snapshots = [Some(of_a), Some(of_b)];
-    } else if let Some((ours, snapshot)) = [(&a, snapshots[0]), (&b, snapshots[1])].into_iter().find(|(it, _)| it.is_ours()) {
-        until = ours.visible(snapshot)?;
-    }
+    let (snapshots, same_position) = snapshots(&a, &b)?;
+    let ours = [(&a, snapshots[0]), (&b, snapshots[1])].into_iter().find(|(it, _)| it.is_ours() && !same_position);
+    let until = ours.map(|(ours, snapshot)| ours.visible(snapshot)).transpose()?.flatten();
     let sides = [a.side(snapshots[0])?, b.side(snapshots[1])?];
     let parts =
         [Parts::plan(catalog.manifests(), &a.table, snapshots[0])?, Parts::plan(catalog.manifests(), &b.table, snapshots[1])?];
@@ -99,6 +95,7 @@ pub fn diff(
         b,
         proof: None,
         same_position,
+        met: false,
         bounds,
         differs: !columns.differences.is_empty() || counts.changed + counts.only_in_a + counts.only_in_b > 0,
         key,
@@ -115,6 +112,20 @@ pub fn diff(
     let tables = tables(&columns, findings)?;
     let [only_in_a, only_in_b] = tables.only;
     Ok(Diff { report, changed: tables.changed, only_in_a, only_in_b, by_day: tables.by_day })
+}
+
+/// Which snapshots of two tables are compared, and whether they are at one position of the log: the newest that both have. Of a
+/// table that is not kappa's that is not known; then the newest of both.
+///
+/// # Errors
+/// `Refused` if two versions have no position in common.
+pub fn snapshots(a: &Subject, b: &Subject) -> Result<([Option<i64>; 2], bool)> {
+    if !(a.is_ours() && b.is_ours()) {
+        return Ok(([a.table.current_snapshot_id(), b.table.current_snapshot_id()], false));
+    }
+    check_topics(a, b)?;
+    let (of_a, of_b) = newest_common(&a.kept(), &b.kept())?;
+    Ok(([Some(of_a), Some(of_b)], true))
 }
 
 /// The key that is asked for, or the one that the tables have; of a foreign table ours.

@@ -38,6 +38,8 @@ pub struct Report {
     pub proof: Option<String>,
     /// Whether both were at one position of the log.
     pub same_position: bool,
+    /// Whether versions that run were asked to take a checkpoint there, and did.
+    pub met: bool,
     /// Which rows were compared.
     pub bounds: Bounds,
     /// Whether anything differs.

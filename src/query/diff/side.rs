@@ -80,6 +80,11 @@ impl Subject {
         Ok(Self { table, manifest, dir })
     }
 
+    /// Where its version's manifests are; none if it is not kappa's, or if they are elsewhere.
+    pub fn dir(&self) -> Option<&VersionDir> {
+        self.dir.as_ref()
+    }
+
     /// Whether a version of kappa's made it.
     pub fn is_ours(&self) -> bool {
         self.table.property(VERSION).is_some()

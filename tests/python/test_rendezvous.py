@@ -1,0 +1,257 @@
+"""Two versions that run are compared at one position of the log: real processes, and records that come all the time."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kappa
+from conftest import cli, wait_for
+from kappa.exceptions import RefusedError
+from live_support import again_and_again
+
+pytestmark = pytest.mark.slow
+
+JOB = """
+import kappa
+
+job = kappa.Job("counted")
+read = job.read("t", schema={"k": kappa.Int64, "at": kappa.Timestamp("ms")}, event_time="at", max_out_of_orderness="1h")
+job.write(read.group_by("k").agg(n=kappa.len(), last=kappa.col("at").max()))
+
+if __name__ == "__main__":
+    job.main()
+"""
+PARTITIONS = 3
+
+
+class Live:
+    """A live version in a process of its own."""
+
+    def __init__(self, script: Path, table: str, interval: str) -> None:
+        self.table = table
+        self._command = [
+            sys.executable,
+            str(script),
+            "--mode",
+            "live",
+            "--output-table",
+            table,
+            "--checkpoint-interval",
+            interval,
+        ]
+        self._log = (script.parent / f"{table}.log").open("ab")
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=self._log)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(60)
+        self._log.close()
+
+
+@pytest.fixture
+def script(place: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "job.py"
+    path.write_text(JOB)
+    kappa.Log().create("t", partitions=PARTITIONS)
+    return path
+
+
+@contextmanager
+def records() -> Iterator[None]:
+    """Come all the time, to all partitions."""
+    number = itertools.count()
+
+    def append() -> None:
+        kappa.Log().append("t", [{"k": i % 7, "at": 1_000 * i} for i in itertools.islice(number, 50)])
+
+    append()
+    with again_and_again(append, 0.02):
+        yield
+
+
+@contextmanager
+def two(script: Path, *, a: str = "700ms", b: str = "1100ms") -> Iterator[tuple[Live, Live]]:
+    """Two versions that have committed."""
+    versions = Live(script, "a", a), Live(script, "b", b)
+    try:
+        wait_for(
+            lambda: {"default.a", "default.b"} <= set(_tables()) and len(kappa.read("a")) > 0 < len(kappa.read("b")), "rows"
+        )
+        yield versions
+    finally:
+        for version in versions:
+            version.stop()
+
+
+def _tables() -> list[str]:
+    from kappa import _kappa
+    from kappa.settings import resolve
+
+    return list(_kappa.tables(resolve(None)))
+
+
+def payloads(until: dict[str, int]) -> Counter[int]:
+    """How many records of each key lie before a position."""
+    counted: Counter[int] = Counter()
+    for record in kappa.Log().scan("t"):
+        if record.offset < until[str(record.partition)]:
+            counted[json.loads(record.value or b"")["k"]] += 1
+    return counted
+
+
+def apart() -> None:
+    """Waits until the two are not at one position any more, where they need not be asked."""
+
+    def newest(table: str) -> dict[str, int]:
+        return kappa.diff(table, table, rendezvous="0s").to_dict()["a"]["offsets"]["t"]  # type: ignore[no-any-return]
+
+    wait_for(lambda: newest("a") != newest("b"), "two positions")
+
+
+def files(place: Path) -> list[Path]:
+    return [path for path in place.rglob("rendezvous/*") if path.is_file()]
+
+
+def test_two_live_versions_meet_at_one_position_while_records_come(script: Path, place: Path) -> None:
+    with records(), two(script):
+        seen = []
+        for _ in range(4):
+            found = kappa.diff("a", "b")
+            report = found.to_dict()
+            assert report["met"], report["notes"]
+            assert not found.differs
+            assert report["a"]["offsets"] == report["b"]["offsets"]
+            position = report["a"]["offsets"]["t"]
+            seen.append(sum(position.values()))
+            rows = kappa.read("a", snapshot=report["a"]["snapshot_id"])
+            assert {row["k"]: row["n"] for row in rows} == dict(payloads(position))
+            assert "where they were asked to take a checkpoint" in str(found)
+            apart()
+        assert seen == sorted(set(seen)), "each time they meet further on"
+        assert files(place) == []
+        # They go on.
+        wait_for(lambda: sum(row["n"] for row in kappa.read("a")) > seen[-1], "rows behind the position")
+
+
+def test_a_version_that_stands_is_met_at_one_of_its_snapshots(script: Path, place: Path) -> None:
+    def append(count: int) -> None:
+        kappa.Log().append("t", [{"k": i % 7, "at": i} for i in range(count)])
+
+    def rows(table: str) -> int:
+        return sum(row["n"] for row in kappa.read(table)) if f"default.{table}" in _tables() else 0
+
+    append(1_500)
+    late = Live(script, "b", "200ms")
+    wait_for(lambda: rows("b") == 1_500, "rows")
+    os.kill(late.process.pid, signal.SIGSTOP)
+    append(1_500)
+    ahead = Live(script, "a", "200ms")
+    wait_for(lambda: rows("a") == 3_000, "rows")
+    ahead.stop()
+    try:
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            asked = pool.submit(kappa.diff, "a", "b")
+            wait_for(lambda: any(place.rglob("rendezvous/*.request")), "a request")
+            os.kill(late.process.pid, signal.SIGCONT)
+            found = asked.result(60)
+        report = found.to_dict()
+        assert report["met"], report["notes"]
+        assert not found.differs
+        assert report["a"]["offsets"]["t"] == report["b"]["offsets"]["t"] == {"0": 1_000, "1": 1_000, "2": 1_000}
+        append(300)
+        wait_for(lambda: sum(row["n"] for row in kappa.read("b")) > 3_000, "b to go past a")
+        past = kappa.diff("a", "b", rendezvous="5s").to_dict()
+        assert not past["met"]
+        assert past["a"]["offsets"] == report["a"]["offsets"]
+        why = "default.a does not run, and the other is past all of its snapshots"
+        assert any(why in note for note in past["notes"])
+    finally:
+        late.stop()
+
+
+def test_a_process_that_does_not_answer_is_named_within_the_limit(script: Path, place: Path) -> None:
+    with records(), two(script) as (_, b):
+        found = kappa.diff("a", "b")
+        assert found.to_dict()["met"]
+        os.kill(b.process.pid, signal.SIGSTOP)
+        apart()
+        began = time.monotonic()
+        done = cli("diff", "a", "b", "--rendezvous", "2s", "--json")
+        assert time.monotonic() - began < 15
+        (note,) = [note for note in json.loads(done.stdout)["data"]["notes"] if "did not meet" in note]
+        assert f"default.b (process {b.process.pid} on host" in note
+        assert "default.a" not in note
+        assert "within 2 s" in note
+        assert files(place) == []
+        # The other one does not wait for it.
+        before = sum(row["n"] for row in kappa.read("a"))
+        wait_for(lambda: sum(row["n"] for row in kappa.read("a")) > before + 100, "rows of the one that runs")
+        os.kill(b.process.pid, signal.SIGCONT)
+        apart()
+        assert kappa.diff("a", "b").to_dict()["met"]
+
+
+@pytest.mark.parametrize("state", ["request", "held"])
+def test_a_version_that_is_killed_there_loses_and_doubles_nothing(script: Path, place: Path, state: str) -> None:
+    with records(), two(script) as (_, b):
+        outcome: list[Any] = []
+
+        def compare() -> None:
+            try:
+                outcome.append(kappa.diff("a", "b", rendezvous="25s"))
+            except RefusedError as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=compare)
+        thread.start()
+        wanted = "*.request" if state == "request" else "*.answer"
+        wait_for(lambda: any(place.rglob(f"rendezvous/{wanted}")) or bool(outcome), "the rendezvous", 20)
+        b.process.kill()
+        b.process.wait()
+        b.start()
+        thread.join(60)
+        assert isinstance(outcome[0], kappa.Diff), outcome
+        assert not outcome[0].differs
+        apart()
+        again = kappa.diff("a", "b")
+        assert again.to_dict()["met"], again.to_dict()["notes"]
+        assert not again.differs
+    for version in ("a", "b"):
+        settled = cli("diff", version, version, "--json")
+        offsets = json.loads(settled.stdout)["data"]["a"]["offsets"]["t"]
+        assert {row["k"]: row["n"] for row in kappa.read(version)} == dict(payloads(offsets))
+    assert files(place) == []
+
+
+def test_who_asks_may_die_and_leaves_nothing_that_hurts(script: Path, place: Path) -> None:
+    with records(), two(script, a="200ms") as (a, b):
+        os.kill(b.process.pid, signal.SIGSTOP)
+        asking = subprocess.Popen([sys.executable, "-m", "kappa", "diff", "a", "b", "--rendezvous", "300s"])
+        wait_for(lambda: any(place.rglob("rendezvous/*.answer")), "one of them to hold", 20)
+        before = sum(row["n"] for row in kappa.read("a"))
+        asking.kill()
+        asking.wait()
+        # It is seen that nobody asks any more, long before the request is over.
+        wait_for(lambda: sum(row["n"] for row in kappa.read("a")) > before + 100, "rows of the one that held", 10)
+        os.kill(b.process.pid, signal.SIGCONT)
+        wait_for(lambda: files(place) == [], "requests and answers to go", 10)
+        assert a.process.poll() is b.process.poll() is None
