@@ -29,7 +29,7 @@ wheel: setup ## build the wheel (or take it from the cache) and install it in .v
 demo: wheel ## 5 million payments, one job, checked row by row against DuckDB
 	@tools/demo.sh
 
-demo-cutover: wheel ## a metric is wrong: build the fix beside it, compare, promote, roll back, promote (a minute)
+demo-cutover: wheel ## a metric is wrong: try the fix, build it beside, compare, explain, promote, roll back, promote, collect (a minute)
 	@tools/demo_cutover.sh
 
 demo-kafka: wheel kafka ## the same from a real Kafka broker, which it starts and stops

@@ -33,15 +33,25 @@ say "4. version 4 is built beside version 3"
 say "5. kappa diff ${name}_v3 ${name}_v4"
 "$bin/kappa" diff "${name}_v3" "${name}_v4" --exit-zero
 
-say "6. kappa promote $name ${name}_v4"
+say "6. why is one day not the same?"
+"$bin/kappa" diff "${name}_v3" "${name}_v4" --explain day=2026-04-25 --exit-zero
+
+say "7. kappa promote $name ${name}_v4"
 "$bin/kappa" promote "$name" "${name}_v4"
 look
 
-say "7. was that right? kappa rollback $name, and as it was before"
+say "8. was that right? kappa rollback $name, and as it was before"
 "$bin/kappa" rollback "$name"
 look
 
-say "8. it was: once more"
+say "9. it was: once more"
 "$bin/kappa" promote "$name" "${name}_v4"
 look
 "$bin/kappa" serving history "$name"
+
+say "10. and a week later: what goes (here the week is a moment, and the grace another)"
+"$bin/kappa" gc --older-than 0s
+"$bin/kappa" gc --older-than 0s --grace 0s --apply --quiet
+"$bin/kappa" gc --older-than 0s --grace 0s --apply
+look
+"$bin/kappa" status
