@@ -34,7 +34,7 @@ class Promotion:
     @property
     def names(self) -> list[dict[str, Any]]:
         """By name: the `table` and `version` that it shows, what it showed `before`, its `snapshot_id` and `rows`, the `proof`
-        that spoke for it or why there is none (`unverified`), what was `accepted`, and `notes`.
+        that spoke for it or why there is none (`unverified`), what was `accepted`, the `view` that turns with it, and `notes`.
         """
         return [dict(name) for name in self._found["names"]]
 

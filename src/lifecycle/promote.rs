@@ -94,6 +94,11 @@ pub fn promote(
                     granted.notes.push(note);
                     retired
                 }
+                Some(_) if !request.keep_warm => {
+                    let note = format!("{name} was not turned from another table: no process is asked to stop");
+                    granted.notes.push(note);
+                    None
+                }
                 _ => None,
             };
             let how = (Action::Promote, id);
