@@ -132,7 +132,7 @@ def apart() -> None:
 
 
 def files(place: Path) -> list[Path]:
-    return [path for path in place.rglob("rendezvous/*") if path.is_file()]
+    return [path for path in place.glob("checkpoints/*/rendezvous/*") if path.is_file()]
 
 
 def test_two_live_versions_meet_at_one_position_while_records_come(script: Path, place: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_version_that_stands_is_met_at_one_of_its_snapshots(script: Path, plac
     try:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             asked = pool.submit(kappa.diff, "a", "b")
-            wait_for(lambda: any(place.rglob("rendezvous/*.request")), "a request")
+            wait_for(lambda: any(place.glob("checkpoints/*/rendezvous/*.request")), "a request")
             os.kill(late.process.pid, signal.SIGCONT)
             found = asked.result(60)
         report = found.to_dict()
@@ -228,7 +228,7 @@ def test_a_version_that_is_killed_there_loses_and_doubles_nothing(script: Path, 
         thread = threading.Thread(target=compare)
         thread.start()
         wanted = "*.request" if state == "request" else "*.answer"
-        wait_for(lambda: any(place.rglob(f"rendezvous/{wanted}")) or bool(outcome), "the rendezvous", 20)
+        wait_for(lambda: any(place.glob(f"checkpoints/*/rendezvous/{wanted}")) or bool(outcome), "the rendezvous", 20)
         b.process.kill()
         b.process.wait()
         b.start()
@@ -268,7 +268,7 @@ def test_a_process_that_asked_and_died_while_one_held_does_not_keep_it(script: P
         os.kill(b.process.pid, signal.SIGSTOP)
         apart()
         asking = subprocess.Popen([sys.executable, "-m", "kappa", "diff", "a", "b", "--rendezvous", "300s"])
-        wait_for(lambda: any(place.rglob("rendezvous/*.answer")), "one of them to hold", 20)
+        wait_for(lambda: any(place.glob("checkpoints/*/rendezvous/*.answer")), "one of them to hold", 20)
         before = sum(row["n"] for row in kappa.read("a"))
         asking.kill()
         asking.wait()
