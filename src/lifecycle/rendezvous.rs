@@ -12,6 +12,8 @@ use crate::query::diff::side::Subject;
 use crate::time::{instant, new_ordered_uuid, now_ms};
 
 const TICK: Duration = Duration::from_millis(20);
+/// So long one of them holds at the most, since the other does not say where it is. On its way to the place nobody holds.
+const HOLD: Duration = Duration::from_secs(10);
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +93,7 @@ fn version(subject: &Subject) -> Version<'_> {
 }
 
 fn round(versions: &[Version<'_>; 2], began: Instant, limit: Duration, go_on: &dyn Fn() -> Result<()>) -> Result<Ended> {
+    let held_until = limit.min(began.elapsed() + HOLD);
     let left = limit.saturating_sub(began.elapsed());
     // The versions give up by themselves, a little later than who asks.
     let mut request = Request::until(now_ms().saturating_add(left.as_millis() as i64 + 1_000));
@@ -105,7 +108,7 @@ fn round(versions: &[Version<'_>; 2], began: Instant, limit: Duration, go_on: &d
         let answer = version.files.as_ref()?.answered(&round.id).filter(|answer| answer.state == AnswerState::Held)?;
         Some(Party::Holds { position: answer.position, ends: answer.ends })
     }) {
-        if let Some(why) = wait(versions, &held, began, limit, go_on)? {
+        if let Some(why) = wait(versions, &held, began, held_until, go_on)? {
             return Ok(Ended::NotMet(why));
         }
     }
@@ -157,7 +160,8 @@ fn wait<T>(
     if began.elapsed() >= limit {
         let silent = versions.iter().zip(said).filter(|(version, said)| version.files.is_some() && said.is_none());
         let silent: Vec<String> = silent.map(|(version, _)| format!("{} ({})", version.table, version.runner)).collect();
-        return Ok(Some(format!("{} did not come to one within {} s", silent.join(" and "), limit.as_secs_f64())));
+        let seconds = (limit.as_secs_f64() * 10.0).round() / 10.0;
+        return Ok(Some(format!("{} did not come to one within {seconds} s", silent.join(" and "))));
     }
     std::thread::sleep(TICK);
     Ok(None)

@@ -15,14 +15,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import kappa
 from conftest import cli, wait_for
+from kappa import col
 from kappa.exceptions import RefusedError
 from live_support import again_and_again
+
+if TYPE_CHECKING:
+    from admin import Kafka
 
 pytestmark = pytest.mark.slow
 
@@ -121,14 +125,14 @@ def payloads(until: dict[str, int]) -> Counter[int]:
 def apart() -> None:
     """Waits until the two are not at one position any more, where they need not be asked."""
 
-    def newest(table: str) -> dict[str, int]:
-        return kappa.diff(table, table, rendezvous="0s").to_dict()["a"]["offsets"]["t"]  # type: ignore[no-any-return]
+    def newest(table: str) -> object:
+        return kappa.diff(table, table, rendezvous="0s").to_dict()["a"]["offsets"]
 
     wait_for(lambda: newest("a") != newest("b"), "two positions")
 
 
 def files(place: Path) -> list[Path]:
-    return [path for path in place.rglob("rendezvous/*") if path.is_file()]
+    return [path for path in place.glob("checkpoints/*/rendezvous/*") if path.is_file()]
 
 
 def test_two_live_versions_meet_at_one_position_while_records_come(script: Path, place: Path) -> None:
@@ -170,7 +174,7 @@ def test_a_version_that_stands_is_met_at_one_of_its_snapshots(script: Path, plac
     try:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             asked = pool.submit(kappa.diff, "a", "b")
-            wait_for(lambda: any(place.rglob("rendezvous/*.request")), "a request")
+            wait_for(lambda: any(place.glob("checkpoints/*/rendezvous/*.request")), "a request")
             os.kill(late.process.pid, signal.SIGCONT)
             found = asked.result(60)
         report = found.to_dict()
@@ -224,7 +228,7 @@ def test_a_version_that_is_killed_there_loses_and_doubles_nothing(script: Path, 
         thread = threading.Thread(target=compare)
         thread.start()
         wanted = "*.request" if state == "request" else "*.answer"
-        wait_for(lambda: any(place.rglob(f"rendezvous/{wanted}")) or bool(outcome), "the rendezvous", 20)
+        wait_for(lambda: any(place.glob(f"checkpoints/*/rendezvous/{wanted}")) or bool(outcome), "the rendezvous", 20)
         b.process.kill()
         b.process.wait()
         b.start()
@@ -242,16 +246,68 @@ def test_a_version_that_is_killed_there_loses_and_doubles_nothing(script: Path, 
     assert files(place) == []
 
 
-def test_who_asks_may_die_and_leaves_nothing_that_hurts(script: Path, place: Path) -> None:
-    with records(), two(script, a="200ms") as (a, b):
+@pytest.mark.parametrize("point", ["D2", "D3"])
+def test_who_asks_may_die_and_leaves_nothing_that_hurts(script: Path, place: Path, point: str) -> None:
+    with records(), two(script) as (a, b):
+        apart()
+        # It has asked; it has said where to meet.
+        died = cli("diff", "a", "b", "--rendezvous", "300s", env={"KAPPA_FAILPOINT": point})
+        assert died.returncode == -signal.SIGKILL
+        assert files(place) != []
+        # It is seen that nobody asks any more, long before the request is over.
+        wait_for(lambda: files(place) == [], "requests and answers to go", 10)
+        before = {version.table: sum(row["n"] for row in kappa.read(version.table)) for version in (a, b)}
+        for table, rows in before.items():
+            wait_for(lambda: sum(row["n"] for row in kappa.read(table)) > rows + 100, f"rows of {table}", 10)  # noqa: B023
+        apart()
+        assert kappa.diff("a", "b").to_dict()["met"]
+
+
+def test_a_process_that_asked_and_died_while_one_held_does_not_keep_it(script: Path, place: Path) -> None:
+    with records(), two(script, a="200ms") as (_, b):
         os.kill(b.process.pid, signal.SIGSTOP)
+        apart()
         asking = subprocess.Popen([sys.executable, "-m", "kappa", "diff", "a", "b", "--rendezvous", "300s"])
-        wait_for(lambda: any(place.rglob("rendezvous/*.answer")), "one of them to hold", 20)
+        wait_for(lambda: any(place.glob("checkpoints/*/rendezvous/*.answer")), "one of them to hold", 20)
         before = sum(row["n"] for row in kappa.read("a"))
         asking.kill()
         asking.wait()
-        # It is seen that nobody asks any more, long before the request is over.
         wait_for(lambda: sum(row["n"] for row in kappa.read("a")) > before + 100, "rows of the one that held", 10)
         os.kill(b.process.pid, signal.SIGCONT)
         wait_for(lambda: files(place) == [], "requests and answers to go", 10)
-        assert a.process.poll() is b.process.poll() is None
+
+
+def test_versions_of_a_cluster_meet_between_markers_of_transactions(kafka: Kafka, topic: str, place: Path) -> None:
+    from admin import row
+
+    at = {"log.url": kafka.url}
+    kafka.create(topic, partitions=2)
+    numbers = itertools.count()
+
+    def transaction() -> None:
+        number = next(numbers)
+        some = [row({"k": i % 3, "at": 1_000 * number + i}, partition=i % 2) for i in range(10)]
+        kafka.transaction(topic, some, commit=number % 3 != 2)
+
+    def counted() -> kappa.Job:
+        job = kappa.Job("counted")
+        read = job.read(topic, schema={"k": kappa.Int64, "at": kappa.Timestamp("ms")}, event_time="at")
+        job.write(read.group_by("k").agg(n=kappa.len(), last=col("at").max()))
+        return job
+
+    def run(table: str, interval: str) -> kappa.Run:
+        return counted().start(mode="live", output_table=table, checkpoint_interval=interval, config=at)
+
+    transaction()
+    with again_and_again(transaction, 0.01), run("a", "300ms"), run("b", "500ms"):
+        wait_for(
+            lambda: {"default.a", "default.b"} <= set(_tables()) and len(kappa.read("a")) > 0 < len(kappa.read("b")), "rows"
+        )
+        for _ in range(3):
+            found = kappa.diff("a", "b", config=at)
+            report = found.to_dict()
+            assert report["same_position"]
+            assert not [note for note in report["notes"] if "did not meet" in note]
+            assert not found.differs
+            assert report["a"]["offsets"] == report["b"]["offsets"]
+            apart()
