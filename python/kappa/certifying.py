@@ -50,6 +50,7 @@ def certify(
     others = 1 if workers > 1 else 2
     second, kills = _second(again, {**options, "parallelism": others}, settings, config, check)
     made = dict.fromkeys(new["tables"].values(), first.version)
+    check()
     with unreplaced(settings, {**made, **dict.fromkeys(again["tables"].values(), second["version"])}):
         runs = [
             _certified(workers, 0, first.checkpoints, settings, new["tables"]),
@@ -61,6 +62,7 @@ def certify(
             if runs[1]["contents"][output] != content
             for line in _parted(settings, new["tables"][output], again["tables"][output])
         ]
+    check()
     certificate = {
         "job": new["plan"]["job"],
         "from_ms": scope["from_ms"],

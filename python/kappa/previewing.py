@@ -201,9 +201,11 @@ def preview(
             unlike = [f"the old plan stops, and there is nothing to compare with: {error}"]
         else:
             runs["old"] = _ran(scope["old"], old)
+            follower.check()
             with unreplaced(settings, {**made, **dict.fromkeys(scope["old"]["tables"].values(), old.version)}):
                 diffs, unlike = _compare(scope, settings)
     certificate = certifying(scope, new, options, settings, config, follower.check) if certify else None
+    follower.check()
     document = json.dumps(scope["new"]["plan"])
     priced = {
         "against": None if scope["old"] is None else scope["old"]["found_by"],
@@ -215,6 +217,7 @@ def preview(
     measured = {"tables": list(scope["new"]["tables"].values()), "seconds": new.seconds}
     with unreplaced(settings, made):
         price = json.loads(_kappa.price(settings, document, json.dumps(priced), json.dumps(measured)))
+    follower.check()
     found = {
         "job": job.name,
         "fingerprint": scope["new"]["fingerprint"],

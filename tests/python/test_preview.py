@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 import kappa
 from catalog_support import Place
 from conftest import SCHEMA, cli, command, document, wait_for
-from kappa import _kappa, apart, certifying, col
+from kappa import _kappa, apart, certifying, col, job_command
 from kappa.exceptions import ConfigError, ConflictError, KappaError, RefusedError
 from kappa.loading import load_job
 
@@ -544,3 +545,29 @@ def test_an_interrupt_ends_it_and_leaves_no_process(shown: list[dict[str, Any]],
     assert "the preview was interrupted: nothing is compared, and the next one begins anew" in errors
     assert all(not it["process"]["is_running"] for it in kappa.status().versions)
     assert preview(daily()).differs
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("call", ["diff", "content", "certify", "price"])
+def test_an_interrupt_after_the_runs_ends_it_too(
+    shown: list[dict[str, Any]],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    call: str,
+    number: int,
+) -> None:
+    looks = getattr(_kappa, call)
+
+    def interrupted(*args: Any) -> Any:
+        monkeypatch.setattr(_kappa, call, looks)
+        os.kill(os.getpid(), number)
+        return looks(*args)
+
+    monkeypatch.setattr(_kappa, call, interrupted)
+    words = ["--preview", "24h", "--output-table", "m.v4", "--progress", "none"]
+    assert job_command.main(daily(), [*words, *(["--certify"] if call in ("content", "certify") else [])], {}) == 128 + number
+    out, errors = capsys.readouterr()
+    assert out == ""
+    assert "the preview was interrupted" in errors
+    assert (place / "checkpoints" / "certificates").exists() == (call == "certify"), "nothing is kept after an interrupt"
