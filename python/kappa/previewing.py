@@ -12,6 +12,7 @@ from kappa.certifying import certify as certifying
 from kappa.certifying import unreplaced
 from kappa.comparison import Diff
 from kappa.exceptions import DataError, RefusedError
+from kappa.explanation import Explanation
 from kappa.planning import Plan
 from kappa.report import RunReport
 from kappa.rows import Rows
@@ -110,6 +111,29 @@ class Preview(Diff):
         topics = self._found["vectors"].items()
         return {topic: {int(number): (span[0], span[1]) for number, span in spans.items()} for topic, spans in topics}
 
+    def explain(self, key: object, *, examples: int = 1000, parallelism: int | None = None) -> Explanation:
+        """Why a row of the output that is shown is not the same, as `Diff.explain` says it; of the others, see `diffs`.
+
+        >>> import kappa
+        >>> from kappa.testing import temporary
+        >>> with temporary():
+        ...     kappa.Log().create("t")
+        ...     _ = kappa.Log().append("t", [{"at": 0}, {"at": 60_000}, {"at": 0}])
+        ...     for late in ("keep", "drop"):
+        ...         job = kappa.Job("docs")
+        ...         read = job.read("t", schema={"at": kappa.Timestamp("ms")}, event_time="at", late=late)
+        ...         job.write(read.group_by(day=kappa.col("at").dt.date()).agg(n=kappa.len()))
+        ...         if late == "keep":
+        ...             _ = job.run(mode="reprocess", output_table="v1", progress=False)
+        ...     preview = job.preview("24h", output_table="v2", against="v1", progress=False)
+        ...     preview.explain({"day": "1970-01-01"}).cause
+        'late'
+        """
+        if not self.compared:
+            hint = "against=NAME says which version to compare with; the preview's notes say what stands in the way"
+            raise RefusedError("nothing was compared: there is no difference to explain", code="not_compared", hint=hint)
+        return super().explain(key, examples=examples, parallelism=parallelism)
+
     def to_dict(self) -> dict[str, Any]:
         """The whole as plain values, as the `--json` document holds it."""
         return {**self._found, "compared": self.compared, "differs": self.differs, "diffs": self._documents()}
@@ -203,7 +227,7 @@ def preview(
             runs["old"] = _ran(scope["old"], old)
             follower.check()
             with unreplaced(settings, {**made, **dict.fromkeys(scope["old"]["tables"].values(), old.version)}):
-                diffs, unlike = _compare(scope, settings)
+                diffs, unlike = _compare(scope, settings, config)
     certificate = certifying(scope, new, options, settings, config, follower.check) if certify else None
     follower.check()
     document = json.dumps(scope["new"]["plan"])
@@ -244,13 +268,15 @@ def _ran(side: Mapping[str, Any], report: RunReport) -> dict[str, Any]:
     return {"tables": dict(report.tables), "seconds": report.seconds, "found_by": side["found_by"], "read": report.read}
 
 
-def _compare(scope: Mapping[str, Any], settings: _kappa.Settings) -> tuple[dict[str, Diff], list[str]]:
+def _compare(
+    scope: Mapping[str, Any], settings: _kappa.Settings, config: Mapping[str, Any] | None
+) -> tuple[dict[str, Diff], list[str]]:
     """By output what differs; and of those that cannot be compared, why."""
     diffs: dict[str, Diff] = {}
     unlike = []
     for output, (old, new) in scope["pairs"]:
         try:
-            diffs[output] = Diff(_kappa.diff(settings, old, new, "{}"))
+            diffs[output] = Diff(_kappa.diff(settings, old, new, "{}"), config)
         except RefusedError as error:  # other keys, no column in common
             unlike.append(f"{old} and {new} cannot be compared: {error.message}")
     return diffs, unlike

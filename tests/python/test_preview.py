@@ -22,6 +22,7 @@ from conftest import SCHEMA, cli, command, document, wait_for
 from kappa import _kappa, apart, certifying, col, job_command
 from kappa.exceptions import ConfigError, ConflictError, KappaError, RefusedError
 from kappa.loading import load_job
+from kappa.testing import temporary
 
 if TYPE_CHECKING:
     from admin import Kafka
@@ -272,6 +273,23 @@ def test_several_outputs_and_topics(place: Path) -> None:
     assert 'output "merchants" is new' in text
     rows = kappa.read("m.r4__preview").to_dicts()
     assert min(row["event_time"] for row in rows) >= datetime(2026, 3, 11, tzinfo=timezone.utc), "both begin where a group does"
+
+
+def test_a_difference_is_explained_where_its_tables_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with temporary(tmp_path / "made"):
+        fill(payments())
+        daily(right=False).run(mode="reprocess", output_table="m.v3", progress=False)
+        names = ("LOG_URL", "CATALOG_URL", "WAREHOUSE", "CHECKPOINTS")
+        config = {name.lower().replace("_", "."): os.environ[f"KAPPA_{name}"] for name in names}
+    with temporary(tmp_path / "elsewhere"):
+        found = preview(daily(), against="m.v3", config=config)
+        why = found.explain({"day": "2026-03-11"})
+        assert (why.differs, why.cause) == (True, "changed_step")
+        assert found.diffs[""].explain({"day": "2026-03-11"}).cause == "changed_step"
+        alone = preview(daily(name="other"), table="m.v9", config=config)
+        with pytest.raises(RefusedError, match="nothing was compared") as error:
+            alone.explain({"day": "2026-03-11"})
+    assert error.value.code == "not_compared"
 
 
 def test_tables_that_cannot_be_compared_are_a_finding(shown: list[dict[str, Any]]) -> None:
