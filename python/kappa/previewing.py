@@ -11,7 +11,7 @@ from kappa import _kappa, diff_html, html, preview_text
 from kappa.certifying import certify as certifying
 from kappa.certifying import unreplaced
 from kappa.comparison import Diff
-from kappa.exceptions import DataError, RefusedError
+from kappa.exceptions import ConfigError, DataError, RefusedError
 from kappa.explanation import Explanation
 from kappa.planning import Plan
 from kappa.report import RunReport
@@ -277,6 +277,6 @@ def _compare(
     for output, (old, new) in scope["pairs"]:
         try:
             diffs[output] = Diff(_kappa.diff(settings, old, new, "{}"), config)
-        except RefusedError as error:  # other keys, no column in common
+        except (RefusedError, ConfigError) as error:  # other keys, one of another type, no column in common
             unlike.append(f"{old} and {new} cannot be compared: {error.message}")
     return diffs, unlike

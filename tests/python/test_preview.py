@@ -301,6 +301,18 @@ def test_tables_that_cannot_be_compared_are_a_finding(shown: list[dict[str, Any]
     assert "m.v3__preview and m.v4__preview cannot be compared: table m.v3__preview has the key (day)" in str(found)
 
 
+def test_a_key_of_another_type_is_a_finding(shown: list[dict[str, Any]]) -> None:
+    job = kappa.Job("daily")
+    read = job.read("payments", schema=SCHEMA, event_time="event_time")
+    job.write(read.group_by(day=col("event_time").dt.truncate("1d")).agg(n=kappa.len()))
+    found = preview(job)
+    assert (found.differs, found.compared) == (True, False)
+    reason = "m.v3__preview and m.v4__preview cannot be compared: the key column day is not in both tables with one type"
+    assert reason in str(found)
+    with pytest.raises(RefusedError, match="nothing was compared"):
+        found.explain({"day": "2026-03-11"})
+
+
 def test_an_old_plan_that_a_record_stops_is_a_finding(place: Path) -> None:
     fill(payments())
 
