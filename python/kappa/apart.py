@@ -28,15 +28,19 @@ class Child(Protocol):
         """SIGKILL."""
 
 
-@contextmanager
-def running(plan: Mapping[str, Any], options: Mapping[str, Any], config: Mapping[str, Any] | None) -> Iterator[Child]:
-    """Starts a plan with the engine's options in another process, which is gone when the block ends."""
-    given = flat(config or {})
-    functions = [name for name, value in given.items() if callable(value)]
+def refuse_functions(config: Mapping[str, Any] | None) -> None:
+    """Raises where the settings have what cannot be handed to another process."""
+    functions = [name for name, value in flat(config or {}).items() if callable(value)]
     if functions:
         hint = "leave --certify out, or give the client what it can be told in words (kafka.sasl.*)"
         message = f"--certify runs the plan in another process too, which cannot have the function {functions[0]}"
         raise ConfigError(message, code="invalid_argument", hint=hint)
+
+
+@contextmanager
+def running(plan: Mapping[str, Any], options: Mapping[str, Any], config: Mapping[str, Any] | None) -> Iterator[Child]:
+    """Starts a plan with the engine's options in another process, which is gone when the block ends."""
+    refuse_functions(config)
     here = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
@@ -48,7 +52,7 @@ def running(plan: Mapping[str, Any], options: Mapping[str, Any], config: Mapping
         start_new_session=True,  # Ctrl-C is for this process
     )
     try:
-        yield _Process(process, json.dumps([plan, options, given]))
+        yield _Process(process, json.dumps([plan, options, flat(config or {})]))
     finally:
         process.kill()
         process.communicate()

@@ -261,6 +261,7 @@ class Job:
         allow_gaps: bool = False,
         parallelism: int | None = None,
         memory: str | int = "512MiB",
+        max_bytes_per_second: str | int | None = None,
         config: Mapping[str, Any] | None = None,
         progress: bool | None = None,
     ) -> Preview:
@@ -273,6 +274,7 @@ class Job:
         table; by itself it is the version of this job that a name shows, else the one in `output_table`. With `certify` the
         plan is run a second time, with other threads and its process killed in between, and must give the same rows: a job
         that fails gets no new version without `force`. `allow_gaps` begins where the log does, if that is later.
+        `max_bytes_per_second` bounds how fast each of its runs reads, as in `run`.
 
         >>> import kappa
         >>> from kappa.testing import temporary
@@ -297,6 +299,7 @@ class Job:
             allow_gaps=allow_gaps,
             parallelism=parallelism,
             memory=memory,
+            max_bytes_per_second=max_bytes_per_second,
             config=config,
             follower=Waiting(progress),
         )

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     job.add_argument("--force", action="store_true", help="lift the refusals that say so")
     job.add_argument("--parallelism", type=int, metavar="N", help="worker threads (the number of cores)")
     job.add_argument("--memory", default="512MiB", metavar="SIZE", help="budget for state and what is cached of it (512MiB)")
-    job.add_argument("--checkpoint-interval", default="10s", metavar="DURATION", help="time between checkpoints (10s)")
+    job.add_argument("--checkpoint-interval", metavar="DURATION", help="time between checkpoints (10s)")
     job.add_argument("--max-bytes-per-second", metavar="SIZE", help="read no faster than this, for the log's other readers")
     show = parser.add_argument_group("instead of a run")
     show.add_argument("--explain", action="store_true", help="print the plan and exit")
@@ -155,6 +155,17 @@ def preview(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Ou
     for option, given in (("--from", args.from_), ("--until", args.until), ("--align", args.align)):
         if given is not None:
             raise ConfigError(f"{option} and --preview say both what is read", code="usage", hint="leave one of them out")
+    for option, is_given in (
+        ("--mode live", args.mode == "live"),
+        ("--follow", args.follow),
+        ("--replace", args.replace),
+        ("--take-over", args.take_over),
+        ("--force", args.force),
+        ("--checkpoint-interval", args.checkpoint_interval is not None),
+    ):
+        if is_given:
+            hint = "leave it out; the full run may have it"
+            raise ConfigError(f"{option} is for runs, and --preview is none", code="usage", hint=hint)
     with _signals() as stopper:
         try:
             found = previewing(
@@ -166,6 +177,7 @@ def preview(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Ou
                 allow_gaps=args.allow_gaps,
                 parallelism=args.parallelism,
                 memory=args.memory,
+                max_bytes_per_second=args.max_bytes_per_second,
                 config={**config, **config_of(args)},
                 follower=_Follower(stopper, args),
             )
@@ -214,7 +226,7 @@ def execute(job: Job, args: argparse.Namespace, config: Mapping[str, Any]) -> Ou
             follow=args.follow,
             parallelism=args.parallelism,
             memory=args.memory,
-            checkpoint_interval=args.checkpoint_interval,
+            checkpoint_interval="10s" if args.checkpoint_interval is None else args.checkpoint_interval,
             max_bytes_per_second=args.max_bytes_per_second,
             replace=args.replace,
             take_over=args.take_over,

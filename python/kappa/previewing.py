@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kappa import _kappa, diff_html, html, preview_text
+from kappa import _kappa, apart, diff_html, html, preview_text
 from kappa.certifying import certify as certifying
 from kappa.certifying import unreplaced
 from kappa.comparison import Diff
@@ -190,10 +190,13 @@ def preview(
     allow_gaps: bool,
     parallelism: int | None,
     memory: str | int,
+    max_bytes_per_second: str | int | None,
     config: Mapping[str, Any] | None,
     follower: Follower,
 ) -> Preview:
     """Runs both plans, compares, and prices the full run."""
+    if certify:
+        apart.refuse_functions(config)
     settings = resolve(config)
     options = engine_options(
         job,
@@ -204,6 +207,7 @@ def preview(
         parallelism=(os.cpu_count() or 1) if parallelism is None else parallelism,
         memory=memory,
         checkpoint_interval="10s",
+        max_bytes_per_second=max_bytes_per_second,
     )
     asked = {
         "last_ms": duration_ms(last, "last"),

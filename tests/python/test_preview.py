@@ -74,7 +74,7 @@ def oracle(records: list[dict[str, Any]], since: date) -> dict[date, int]:
     return totals
 
 
-def tables(place: Path) -> set[str]:
+def tables() -> set[str]:
     return {status for version in kappa.status().versions for status in version["outputs"]}
 
 
@@ -107,7 +107,7 @@ def test_it_is_the_diff_of_the_full_runs_over_its_window(shown: list[dict[str, A
 
     # Nothing else has changed.
     assert (kappa.serving().names, kappa.read("m.v3").to_dicts()) == before
-    assert tables(place) == {"m.v3", "m.v3__preview", "m.v4__preview"}
+    assert tables() == {"m.v3", "m.v3__preview", "m.v4__preview"}
 
     daily().run(mode="reprocess", output_table="m.v4", progress=False)
     full = kappa.diff("m.v3", "m.v4")
@@ -177,13 +177,39 @@ def test_the_screen_and_the_document(shown: list[dict[str, Any]], script: Callab
     assert (parsed["exit"], data["differs"], data["compared"], data["certificate"]) == (0, False, True, None)
     assert data["diffs"][""]["counts"]["same"] == 2
     assert data["price"]["against"]["same"]
-    for words in (["--certify"], ["--preview", "24h", "--from", "earliest"], ["--preview", "soon"], ["--preview", "0s"]):
+    for words in (["--certify"], ["--preview", "soon"], ["--preview", "0s"]):
         assert document(command(path, "--output-table", "m.v5", *words, "--json"))["exit"] == 2, words
     html = preview(daily())._repr_html_()
     assert "DIFFERENT" in html
     assert "The full run" in html
     assert "<svg" in html
     assert preview(daily()).to_html().startswith("<!doctype html>")
+
+
+OF_RUNS = (
+    "--from earliest", "--until head", "--align m.v3", "--mode live", "--follow", "--replace", "--take-over", "--force",
+    "--checkpoint-interval 10s",
+)  # fmt: skip
+
+
+def test_options_that_mean_nothing_to_it_are_refused(shown: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--preview", "24h", "--output-table", "m.v4", "--progress", "none"]
+    for more in OF_RUNS:
+        assert job_command.main(daily(), [*words, *more.split(), "--json"], {}) == 2, more
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert error["code"] == "usage"
+        assert error["message"].startswith(more if more == "--mode live" else more.split()[0])
+    assert tables() == {"m.v3"}
+    assert job_command.main(daily(), [*words, "--mode", "reprocess"], {}) == 1
+
+
+def test_it_reads_no_faster_than_it_may(shown: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--preview", "24h", "--output-table", "m.v4", "--progress", "none", "--json"]
+    job_command.main(daily(), [*words, "--max-bytes-per-second", "200kB"], {})
+    slow = json.loads(capsys.readouterr().out)["data"]["runs"]
+    # Some 90 bytes of JSON each, of three partitions one may be read at once.
+    least = 0.5 * len(shown) * 90 / 200_000
+    assert min(run["seconds"] for run in slow.values()) > least
 
 
 def test_which_version_it_is_compared_with(shown: list[dict[str, Any]]) -> None:
@@ -498,6 +524,7 @@ def test_a_function_in_the_settings_cannot_go_to_another_process(shown: list[dic
     token = {"kafka.oauth_token": lambda: ("", "", 0)}
     with pytest.raises(ConfigError, match=r"cannot have the function kafka.oauth_token"):
         preview(daily(), certify=True, config=token)
+    assert tables() == {"m.v3"}, "nothing has run"
 
 
 def test_an_error_of_the_other_process_is_the_previews(shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
