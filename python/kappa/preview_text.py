@@ -18,28 +18,28 @@ Found = Mapping[str, Any]
 
 def summary(found: Found, diffs: Mapping[str, Diff], script: str | None = None) -> str:
     """The whole of it. `script`: of the job, where it is run from a command line."""
-    shown = _shown(diffs)
+    first = shown(diffs)
     blocks = [
         [headline(found, diffs)],
         diff_text.pairs(facts(found)),
-        *([_detail(shown)] if shown is not None else []),
+        *([_detail(first)] if first is not None else []),
         [diff_text.verdict(diff.to_dict()) for diff in diffs.values() if len(diffs) > 1],
         ["the full run:", *diff_text.pairs(price(found["price"]))],
-        [f"note: {words.printable(note)}" for note in notes(found, shown)],
+        [f"note: {words.printable(note)}" for note in notes(found, first)],
         [*closing(found, script)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _shown(diffs: Mapping[str, Diff]) -> Diff | None:
-    """Of several outputs the first that differs."""
+def shown(diffs: Mapping[str, Diff]) -> Diff | None:
+    """Of several outputs the first that differs; of none nothing."""
     return next((diff for diff in diffs.values() if diff), next(iter(diffs.values()), None))
 
 
 def headline(found: Found, diffs: Mapping[str, Diff]) -> str:
     """The one line that counts."""
-    shown = _shown(diffs)
-    verdict = "not compared" if shown is None else diff_text.verdict(shown.to_dict())
+    first = shown(diffs)
+    verdict = "not compared" if first is None else diff_text.verdict(first.to_dict())
     if len(diffs) > 1:
         verdict = f"{sum(map(bool, diffs.values()))} of {len(diffs)} outputs differ"
     return f"PREVIEW of {found['job']}, the last {_length(found['last_ms'])}: {verdict}"

@@ -15,7 +15,6 @@ from kappa.exceptions import ConfigError, DataError, RefusedError
 from kappa.explanation import Explanation
 from kappa.planning import Plan
 from kappa.report import RunReport
-from kappa.rows import Rows
 from kappa.run import Run, engine_options, start_plan
 from kappa.settings import resolve
 from kappa.units import Duration, duration_ms
@@ -59,13 +58,9 @@ class Preview(Diff):
     ({'': 'default.v2__preview'}, 72)
     """
 
-    def __init__(self, found: Mapping[str, Any], diffs: Mapping[str, Diff], rows: Rows) -> None:
+    def __init__(self, found: Mapping[str, Any], diffs: Mapping[str, Diff], shown: Diff) -> None:
         self._found, self._diffs = dict(found), dict(diffs)
-        shown = next((diff for diff in diffs.values() if diff), next(iter(diffs.values()), None))
-        if shown is None:
-            super().__init__(_Nothing(found, rows))
-        else:
-            super().__init__(shown._native, shown._config)
+        super().__init__(shown._native, shown._config)
 
     @property
     def differs(self) -> bool:
@@ -165,8 +160,8 @@ class Preview(Diff):
 class _Nothing:
     """The comparison that could not be made."""
 
-    def __init__(self, found: Mapping[str, Any], rows: Rows) -> None:
-        self._found, self._rows = found, rows
+    def __init__(self, found: Mapping[str, Any], no_rows: _kappa.Rows) -> None:
+        self._found, self._no_rows = found, no_rows
 
     def report(self) -> str:
         table = next(iter(self._found["tables"].values()), "")
@@ -175,7 +170,7 @@ class _Nothing:
         return json.dumps({**named, **lists, "differs": False, "proof": None, "counts": {}})
 
     def changed(self) -> _kappa.Rows:
-        return self._rows._native.slice(0, 0)
+        return self._no_rows
 
     only_in_a = only_in_b = by_day = changed
 
@@ -258,8 +253,11 @@ def preview(
         "unlike": unlike,
         "notes": [*scope["notes"], *unlike],
     }
-    rows = Rows(_kappa.read(settings, next(iter(scope["new"]["tables"].values())), None, None, None))
-    return Preview(found, diffs, rows)
+    shown = preview_text.shown(diffs)
+    if shown is None:
+        with unreplaced(settings, made):
+            shown = Diff(_Nothing(found, _kappa.no_rows(settings, next(iter(scope["new"]["tables"].values())))))
+    return Preview(found, diffs, shown)
 
 
 def _run(side: Mapping[str, Any], options: Mapping[str, Any], settings: _kappa.Settings, follower: Follower) -> RunReport:

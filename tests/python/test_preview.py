@@ -235,6 +235,18 @@ def test_which_version_it_is_compared_with(shown: list[dict[str, Any]]) -> None:
     assert preview(daily(name="other"), table="m.v11", against="m.third").differs
 
 
+def test_no_rows_are_read_to_show_that_there_are_none(shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: Any) -> Any:
+        raise AssertionError(f"read {args[1]}")
+
+    monkeypatch.setattr(_kappa, "read", never)
+    alone = preview(daily(name="other"))
+    assert (alone.changed.to_dicts(), list(alone.only_in_b.schema)) == ([], ["day", "merchants", "total"])
+    # Where there is a comparison its columns are known.
+    monkeypatch.setattr(_kappa, "no_rows", never)
+    assert len(preview(daily()).changed.to_dicts()) == 2
+
+
 def test_what_is_refused(shown: list[dict[str, Any]]) -> None:
     def refused(code: str, call: Callable[[], Any]) -> None:
         with pytest.raises(KappaError) as error:
