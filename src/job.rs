@@ -48,6 +48,7 @@ use launch::{Launched, launch};
 use monitor::Monitor;
 use outputs::OutputEnd;
 use prepare::{Prepared, Target, prepare};
+use preview::{Positions, stands};
 use version::OwnedVersion;
 use watch::WatchList;
 
@@ -144,6 +145,7 @@ fn supervise(
         memory: memory.clone(),
         sources: prepared.sources.clone(),
         group: prepared.targets.first().filter(|_| !prepared.is_preview()).map(|first| consumer_group(&first.to_string())),
+        middles: prepared.middles.clone(),
     });
     let Launched { workers, coordinator, reports } = launch(prepared, version, options, control, watched.clone(), observer)?;
     let monitor = Monitor {
@@ -339,6 +341,8 @@ struct Told {
     sources: Vec<Arc<dyn LogSource>>,
     /// The consumer group that tools for lag look at; nothing is ever read from it. A preview has none.
     group: Option<String>,
+    /// Where a preview halts.
+    middles: Option<Vec<Positions>>,
 }
 
 impl Observer for Told {
@@ -353,6 +357,9 @@ impl Observer for Told {
             rows_changed: done.rows_changed,
             time_ms: now_ms(),
         });
+        if self.middles.as_ref().is_some_and(|middles| stands(middles, &done.positions)) {
+            self.events.tell(Event::Halted { time_ms: now_ms() });
+        }
         if let Some(group) = &self.group {
             self.sources.iter().zip(&done.positions).for_each(|(source, positions)| source.publish(group, positions));
         }

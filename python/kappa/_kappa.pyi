@@ -27,6 +27,7 @@ __all__ = [
     "extents",
     "fingerprint",
     "gc",
+    "no_rows",
     "plan",
     "preview",
     "price",
@@ -40,6 +41,7 @@ __all__ = [
     "status",
     "tables",
     "topics",
+    "version_in",
 ]
 
 __version__: str
@@ -74,6 +76,9 @@ def topics(settings: Settings) -> list[str]:
 
 def read(settings: Settings, table: str, snapshot: int | None, as_of_ms: int | None, turns: int | None) -> Rows:
     """The rows of a table now, of a snapshot, at a time, or, of a name, before its last turns."""
+
+def no_rows(settings: Settings, table: str) -> Rows:
+    """No rows, with the columns of a table."""
 
 def promote(settings: Settings, moves: list[tuple[str, str]], request: str) -> str:
     """Turns names to tables of versions; what became of them, as JSON. `request` is JSON."""
@@ -110,6 +115,9 @@ def price(settings: Settings, job: str, options: str, measured: str) -> str:
 
 def content(settings: Settings, table: str) -> str:
     """The rows of a table and the hash of their multiset, as JSON."""
+
+def version_in(settings: Settings, table: str) -> str | None:
+    """The version that a table holds; `None` if it is not there, or holds none."""
 
 def certify(settings: Settings, job: str, certificate: str) -> str:
     """Keeps the replay certificate of a plan, and gives it; both are JSON."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kappa import _kappa, diff_html, html, preview_text
 from kappa.certifying import certify as certifying
+from kappa.certifying import unreplaced
 from kappa.comparison import Diff
 from kappa.exceptions import DataError, RefusedError
 from kappa.planning import Plan
@@ -190,15 +191,18 @@ def preview(
     scope = json.loads(_kappa.preview(settings, job.to_json(), json.dumps(asked)))
     new = _run(scope["new"], options, settings, follower)
     runs = {"new": _ran(scope["new"], new)}
+    made = dict.fromkeys(scope["new"]["tables"].values(), new.version)
     diffs: dict[str, Diff] = {}
     unlike: list[str] = []
     if scope["old"] is not None and scope["pairs"]:
         try:
-            runs["old"] = _ran(scope["old"], _run(scope["old"], options, settings, follower))
+            old = _run(scope["old"], options, settings, follower)
         except DataError as error:  # the new plan may be the cure
             unlike = [f"the old plan stops, and there is nothing to compare with: {error}"]
         else:
-            diffs, unlike = _compare(scope, settings)
+            runs["old"] = _ran(scope["old"], old)
+            with unreplaced(settings, {**made, **dict.fromkeys(scope["old"]["tables"].values(), old.version)}):
+                diffs, unlike = _compare(scope, settings)
     certificate = certifying(scope, new, options, settings, config, follower.check) if certify else None
     document = json.dumps(scope["new"]["plan"])
     priced = {
@@ -209,7 +213,8 @@ def preview(
         "memory_bytes": options["memory_bytes"],
     }
     measured = {"tables": list(scope["new"]["tables"].values()), "seconds": new.seconds}
-    price = json.loads(_kappa.price(settings, document, json.dumps(priced), json.dumps(measured)))
+    with unreplaced(settings, made):
+        price = json.loads(_kappa.price(settings, document, json.dumps(priced), json.dumps(measured)))
     found = {
         "job": job.name,
         "fingerprint": scope["new"]["fingerprint"],

@@ -70,6 +70,11 @@ pub enum Event {
         /// Now.
         time_ms: i64,
     },
+    /// A preview that halts stands in the middle, and that is committed.
+    Halted {
+        /// Now.
+        time_ms: i64,
+    },
     /// The position is at the end as it was when the run began.
     CaughtUp {
         /// Now.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::options::RunOptions;
+use super::preview::Positions;
 use crate::broker::ClientOptions;
 use crate::checkpoint::manifest::Mode;
 use crate::config::Settings;
@@ -68,6 +69,8 @@ pub struct Prepared {
     pub checkpoints: PathBuf,
     /// Of a preview, what the property of its tables says.
     pub(super) preview: Option<String>,
+    /// Of a preview that halts in the middle, where that is, by source.
+    pub(super) middles: Option<Vec<Positions>>,
     /// Between the job and what outlives it.
     pub(super) door: Door,
 }
@@ -106,8 +109,10 @@ pub fn prepare(plan: JobPlan, options: &RunOptions, settings: &Settings) -> Resu
         .collect::<Result<_>>()?;
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
     let preview = options.preview.as_ref().map(|preview| format_utc(preview.from_ms));
+    let topics = lowered.sources.iter().map(|spec| spec.read.topic.as_str());
+    let middles = options.preview.as_ref().and_then(|preview| preview.middles(topics));
     let door = Door::default();
-    Ok(Prepared { plan, lowered, catalog, sources, targets, align, fingerprint, checkpoints, preview, door })
+    Ok(Prepared { plan, lowered, catalog, sources, targets, align, fingerprint, checkpoints, preview, middles, door })
 }
 
 /// One end is named at most, and by a run that has one.

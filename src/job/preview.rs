@@ -58,15 +58,36 @@ impl Preview {
 
     /// The log of a topic as the preview sees it.
     pub(super) fn before(&self, log: Arc<dyn LogSource>, topic: &str) -> Arc<dyn LogSource> {
-        let Some(vector) = self.vectors.get(topic).filter(|_| self.halts) else { return log };
+        if self.halts { Arc::new(Halted { log, middle: self.middle_of(topic) }) } else { log }
+    }
+
+    fn middle_of(&self, topic: &str) -> Positions {
         let middle = |(number, (start, end)): (&i32, &(i64, i64))| (Partition(*number), middle(*start, *end));
-        Arc::new(Halted { log, middle: vector.iter().map(middle).collect() })
+        self.vectors.get(topic).into_iter().flatten().map(middle).collect()
+    }
+
+    /// Where it halts, by the topics of its sources. None if it does not, or if there is so little that the middle is the end.
+    pub(super) fn middles<'a>(&self, topics: impl Iterator<Item = &'a str>) -> Option<Vec<Positions>> {
+        let has_more = |(start, end): &(i64, i64)| middle(*start, *end).0 < *end;
+        let halts = self.halts && self.vectors.values().flat_map(BTreeMap::values).any(has_more);
+        halts.then(|| topics.map(|topic| self.middle_of(topic)).collect())
     }
 
     /// The time zones that a plan is run with.
     pub(super) fn zones(&self, plan: &JobPlan) -> Result<ZoneTables> {
         self.time_zones.clone().map_or_else(|| ZoneTables::of_plan(plan), Ok)
     }
+}
+
+/// By partition how far it is read.
+pub(super) type Positions = BTreeMap<Partition, Offset>;
+
+/// Whether all that halts stands there.
+pub(super) fn stands(middles: &[Positions], positions: &[Positions]) -> bool {
+    let is_there = |(middle, positions): (&Positions, &Positions)| {
+        middle.iter().all(|(partition, middle)| positions.get(partition).is_some_and(|position| position >= middle))
+    };
+    middles.len() == positions.len() && middles.iter().zip(positions).all(is_there)
 }
 
 /// Halfway between two offsets, and past the first record: what nobody reads makes no checkpoint.
@@ -105,5 +126,18 @@ mod tests {
     #[test]
     fn the_middle_is_past_the_first_record_and_before_the_last_if_there_are_two() {
         assert_eq!([middle(5, 5), middle(5, 6), middle(5, 7), middle(0, 100)], [Offset(5), Offset(6), Offset(6), Offset(50)]);
+    }
+
+    #[test]
+    fn it_stands_where_every_partition_is_in_the_middle() {
+        let halting = |vectors: &[(i32, (i64, i64))]| {
+            let vectors = [("t".to_owned(), vectors.iter().copied().collect())].into();
+            Preview { vectors, halts: true, ..Preview::default() }.middles(std::iter::once("t"))
+        };
+        let middles = halting(&[(0, (0, 10)), (1, (4, 5)), (2, (7, 7))]).unwrap();
+        let at = |offsets: [i64; 3]| stands(&middles, &[(0..).map(Partition).zip(offsets.map(Offset)).collect()]);
+        assert_eq!([at([5, 5, 7]), at([4, 5, 7]), at([5, 4, 7])], [true, false, false]);
+        assert!(!stands(&middles, &[]), "a source that nothing is known of");
+        assert_eq!(halting(&[(1, (4, 5)), (2, (7, 7))]), None, "its middle is its end");
     }
 }

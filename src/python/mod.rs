@@ -33,9 +33,9 @@ mod _kappa {
     #[pymodule_export]
     use super::plan::{check, check_key, explain, fingerprint, schema_of};
     #[pymodule_export]
-    use super::preview::{certify, content, preview, price};
+    use super::preview::{certify, content, preview, price, version_in};
     #[pymodule_export]
-    use super::rows::{Rows, read, tables};
+    use super::rows::{Rows, no_rows, read, tables};
     #[pymodule_export]
     use super::run::{Run, after_fork, start};
     #[pymodule_export]

@@ -12,6 +12,7 @@ use crate::lifecycle::preview::{price as pricing, scope as scoping};
 use crate::plan::fingerprint::fingerprint;
 use crate::protocol::certificate::Certificate;
 use crate::query::content::content as hashing;
+use crate::table::marker::VERSION;
 use crate::table::{Catalog, TableName};
 use crate::time::now_ms;
 
@@ -40,6 +41,16 @@ pub fn content(py: Python<'_>, settings: &Settings, table: &str) -> PyResult<Str
         let name = TableName::parse(table, &settings.catalog_namespace)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         to_json(&hashing(&Catalog::of(&settings)?, &name, threads, go_on)?)
+    })
+}
+
+/// The version that a table holds, if it is there and holds one.
+#[pyfunction]
+pub fn version_in(py: Python<'_>, settings: &Settings, table: &str) -> PyResult<Option<String>> {
+    let settings = settings.0.clone();
+    detached(py, || {
+        let name = TableName::parse(table, &settings.catalog_namespace)?;
+        Ok(Catalog::of(&settings)?.load(&name)?.and_then(|table| table.property(VERSION).map(str::to_owned)))
     })
 }
 

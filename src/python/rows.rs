@@ -49,6 +49,17 @@ pub fn read(
     })
 }
 
+/// No rows, with the columns of a table.
+#[pyfunction]
+pub fn no_rows(py: Python<'_>, settings: &Settings, table: &str) -> PyResult<Rows> {
+    let settings = settings.0.clone();
+    detached(py, || {
+        let name = TableName::parse(table, &settings.catalog_namespace)?;
+        let (schema, _) = query::read::scan(&Catalog::of(&settings)?, &name, None)?;
+        Ok(Rows { schema, batches: Vec::new() })
+    })
+}
+
 /// The tables of the catalog.
 #[pyfunction]
 pub fn tables(py: Python<'_>, settings: &Settings) -> PyResult<Vec<String>> {

@@ -18,8 +18,8 @@ import pytest
 import kappa
 from catalog_support import Place
 from conftest import SCHEMA, cli, command, document, wait_for
-from kappa import apart, certifying, col
-from kappa.exceptions import ConfigError, KappaError, RefusedError
+from kappa import _kappa, apart, certifying, col
+from kappa.exceptions import ConfigError, ConflictError, KappaError, RefusedError
 from kappa.loading import load_job
 
 if TYPE_CHECKING:
@@ -303,15 +303,18 @@ Lives = list[tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
 @contextmanager
-def watched(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], Any] | None = None) -> Iterator[Lives]:
-    """By process of the second run, its options and what it tells; with `change` its plan is another one."""
+def watched(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], Any] | None = None, **more: Any
+) -> Iterator[Lives]:
+    """By process of the second run, its options and what it tells; with `change` its plan is another one, with `more` it has
+    more options."""
     lives: Lives = []
     run = apart.running
 
     @contextmanager
     def running(plan: Any, options: Any, config: Any) -> Iterator[apart.Child]:
         plan = plan if change is None else change(json.loads(json.dumps(plan)))
-        with run(plan, options, config) as child:
+        with run(plan, {**options, **more}, config) as child:
             events: list[dict[str, Any]] = []
             lives.append((options, events))
             told = child.events
@@ -332,7 +335,8 @@ def test_a_certificate_is_two_runs_and_a_kill(
     shown: list[dict[str, Any]], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = daily()
-    with watched(monkeypatch) as lives:
+    # It reads for seconds, and takes checkpoints all the while.
+    with watched(monkeypatch, max_bytes_per_second=150_000) as lives:
         found = preview(job, certify=True, parallelism=3)
     certificate = found.certificate
     assert certificate is not None
@@ -344,19 +348,57 @@ def test_a_certificate_is_two_runs_and_a_kill(
     # The first process was killed in the middle, the second went on from there.
     (options, killed), (same, resumed) = lives
     assert (options["parallelism"], same["parallelism"], options["replace"], same["replace"]) == (1, 1, True, False)
-    assert [event["event"] for event in killed if event["event"] in ("started", "checkpoint", "report", "complete")] == [
-        "started",
-        "checkpoint",
-    ]
+    assert [event["event"] for event in killed if event["event"] in ("halted", "report", "complete")] == ["halted"]
+    assert sum(event["event"] == "checkpoint" for event in killed) > 1, "the first lies before the middle"
     assert [event["resumed"] for event in (killed[0], resumed[0])] == [False, True]
     report = resumed[-1]
     assert (report["event"], report["outcome"], report["read"]) == ("report", "complete", len(shown))
-    assert 0 < report["events"] <= len(shown) - len(shown) // 2 + 3, "it read the second half alone"
+    halves = sum((end - start) // 2 for start, end in found.vectors["payments"].values())
+    assert report["events"] == halves, "the second half of each partition, and nothing else"
     stored = json.loads((place / "checkpoints" / "certificates" / f"{job.fingerprint}.json").read_text())
     assert stored["runs"] == certificate["runs"]
     assert stored["vectors"]["payments"] == {str(number): list(span) for number, span in found.vectors["payments"].items()}
     assert "PASSED: the same rows with 3 and 1 threads, 1 kill" in str(found)
     job.run(mode="reprocess", output_table="m.v4", progress=False)
+
+
+@pytest.mark.parametrize(("call", "where"), [("diff", 0), ("content", 0), ("content", 1), ("price", 0)])
+def test_what_another_preview_has_replaced_is_not_looked_at(
+    shown: list[dict[str, Any]], place: Path, monkeypatch: pytest.MonkeyPatch, call: str, where: int
+) -> None:
+    looks = getattr(_kappa, call)
+
+    def between(*args: Any) -> Any:
+        monkeypatch.setattr(_kappa, call, looks)
+        found = [looks(*args)] if where else []
+        preview(daily(name="other", right=False))
+        return (found or [looks(*args)])[0]
+
+    monkeypatch.setattr(_kappa, call, between)
+    with pytest.raises(ConflictError, match=r"another preview replaced m\.v4__preview") as error:
+        preview(daily(), certify=call == "content")
+    assert (error.value.code, error.value.retryable) == ("preview_replaced", True)
+    assert not (place / "checkpoints" / "certificates").exists()
+
+
+def test_no_other_preview_goes_on_in_a_second_life(
+    shown: list[dict[str, Any]], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = apart.running
+
+    @contextmanager
+    def running(plan: Any, options: Any, config: Any) -> Iterator[apart.Child]:
+        if not options["replace"]:
+            monkeypatch.setattr(certifying.apart, "running", run)
+            preview(daily(name="other", right=False), certify=True)
+        with run(plan, options, config) as child:
+            yield child
+
+    monkeypatch.setattr(certifying.apart, "running", running)
+    job = daily()
+    with pytest.raises(ConflictError, match=r"another preview replaced m\.v4__again__preview"):
+        preview(job, certify=True)
+    assert not (place / "checkpoints" / "certificates" / f"{job.fingerprint}.json").exists()
 
 
 def test_a_certificate_of_nothing_has_nobody_to_kill(place: Path) -> None:
@@ -367,7 +409,7 @@ def test_a_certificate_of_nothing_has_nobody_to_kill(place: Path) -> None:
     kappa.Log().append("payments", payments(2)[1:])
     found = preview(daily(), certify=True, parallelism=1)
     assert found.certificate is not None
-    assert found.certificate["passed"]
+    assert (found.certificate["passed"], [run["kills"] for run in found.certificate["runs"]]) == (True, [0, 0])
 
 
 FAILING = """
