@@ -65,8 +65,8 @@ enum Stage {
     Holding(Epoch),
     /// They hold.
     Held,
-    /// They read on; by worker, whether all of its partitions are there.
-    Reading(Vec<bool>),
+    /// They read on to the place; by worker, whether all of its partitions are there.
+    Reading(Position, Vec<bool>),
     /// The barrier of the place is on its way.
     Reaching(Epoch),
 }
@@ -92,7 +92,7 @@ impl Meeting {
     pub fn wants_barrier(&self) -> bool {
         match &self.stage {
             Stage::Stopping => true,
-            Stage::Reading(there) => there.iter().all(|there| *there),
+            Stage::Reading(_, there) => there.iter().all(|there| *there),
             _ => false,
         }
     }
@@ -123,7 +123,7 @@ impl Meeting {
         let asked = asked.iter().find(|asked| !self.done.contains(&asked.id));
         let mut acts = Vec::new();
         if asked.is_none_or(|asked| asked.id != self.id) {
-            acts.extend((self.waits_for_place() || matches!(self.stage, Stage::Reading(_))).then_some(Act::Release));
+            acts.extend((self.waits_for_place() || matches!(self.stage, Stage::Reading(..))).then_some(Act::Release));
             self.stage = Stage::Free;
             self.id = asked.map(|asked| asked.id.clone()).unwrap_or_default();
             if asked.is_some() {
@@ -133,8 +133,8 @@ impl Meeting {
         }
         if let (Stage::Held, Some(place)) = (&self.stage, asked.and_then(|asked| asked.place.as_ref())) {
             if is_behind(&self.position, place) {
-                self.stage = Stage::Reading(vec![false; self.workers]);
                 acts.push(Act::ReadTo(place.clone()));
+                self.stage = Stage::Reading(place.clone(), vec![false; self.workers]);
             } else {
                 acts.extend(self.let_go());
             }
@@ -158,7 +158,7 @@ impl Meeting {
 
     /// All partitions of a worker are at the place.
     pub fn at_place(&mut self, worker: usize) {
-        if let Stage::Reading(there) = &mut self.stage
+        if let Stage::Reading(_, there) = &mut self.stage
             && let Some(there) = there.get_mut(worker)
         {
             *there = true;
@@ -169,7 +169,7 @@ impl Meeting {
     pub fn barrier_begun(&mut self, epoch: Epoch) -> Option<Act> {
         match &self.stage {
             Stage::Stopping => self.stage = Stage::Holding(epoch),
-            Stage::Reading(there) if there.iter().all(|there| *there) => {
+            Stage::Reading(_, there) if there.iter().all(|there| *there) => {
                 self.stage = Stage::Reaching(epoch);
                 return Some(Act::Release);
             }
@@ -178,12 +178,20 @@ impl Meeting {
         None
     }
 
-    /// A checkpoint is durable, at this position.
+    /// A checkpoint is durable, at this position. The last one of a run that ends there may begin before all have said that they
+    /// are there: it is of the place all the same.
     pub fn taken(&mut self, epoch: Epoch, position: Position) -> Option<Act> {
-        (self.stage == Stage::Holding(epoch)).then(|| {
-            (self.stage, self.position) = (Stage::Held, position);
-            Act::AnswerHeld
-        })
+        match &self.stage {
+            Stage::Holding(holding) if *holding == epoch => {
+                (self.stage, self.position) = (Stage::Held, position);
+                Some(Act::AnswerHeld)
+            }
+            Stage::Reading(place, _) if normal(place) == normal(&position) => {
+                self.stage = Stage::Reaching(epoch);
+                Some(Act::Release)
+            }
+            _ => None,
+        }
     }
 
     /// The tables have a checkpoint.
@@ -326,6 +334,21 @@ mod tests {
         let mut meeting = held(&[3, 6]);
         assert_eq!(meeting.see(&[asked("1", Some(&[9, 5]))]), [Act::Release, Act::AnswerPast]);
         assert!(!meeting.is_busy());
+    }
+
+    #[test]
+    fn a_checkpoint_of_the_place_is_one_whatever_it_was_taken_for() {
+        let mut meeting = held(&[3, 5]);
+        meeting.see(&[asked("1", Some(&[9, 5, 0]))]);
+        meeting.at_place(0);
+        assert_eq!(meeting.barrier_begun(Epoch(8)), None);
+        assert_eq!(meeting.taken(Epoch(8), at(&[9, 4])), None, "one on the way");
+        assert_eq!(meeting.barrier_begun(Epoch(9)), None, "it ends there, and not all have said that they are there");
+        meeting.at_place(1);
+        assert_eq!(meeting.taken(Epoch(9), at(&[9, 5])), Some(Act::Release));
+        assert!(!meeting.wants_barrier());
+        assert_eq!(meeting.delivered(Epoch(8)), None);
+        assert_eq!(meeting.delivered(Epoch(9)), Some(Act::AnswerReached(Epoch(9))));
     }
 
     #[test]
