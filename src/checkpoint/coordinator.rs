@@ -376,7 +376,7 @@ impl Coordinator {
         run.unconfirmed.insert(flight.epoch, draft);
         self.kept.add(flight.epoch, state);
         self.last = Sealed { manifest, hash };
-        run.rendezvous.taken(&self.last.manifest);
+        run.rendezvous.taken(&self.last.manifest).iter().for_each(|command| self.command_all(command));
         // A committer that is gone has said why: that is heard next, and is the reason.
         let _ = run.commits.send(self.last.clone());
         if flight.finishing {

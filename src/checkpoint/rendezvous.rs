@@ -6,12 +6,13 @@
 //! ```
 //!
 //! They are written in one step each, and need not outlive a power cut: neither do those who wrote them. Nothing depends on them: a
-//! file that cannot be read is none.
+//! file that makes no sense is none; one that cannot be read for a moment is as it was.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,10 @@ const FORMAT: u32 = 1;
 /// How often a version looks for requests; and while it has one.
 const LOOK: Duration = Duration::from_millis(250);
 const LOOK_BUSY: Duration = Duration::from_millis(25);
+/// So long a version stands still at the most without a place. Who asks gives up a little earlier, and can be stopped.
+const PATIENCE: Duration = Duration::from_secs(11);
+/// What is half written for so long is nobody's.
+const STAGED: Duration = Duration::from_secs(3600);
 
 /// What is asked of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +115,7 @@ impl Files {
 
     /// What the version has said so far.
     pub fn answered(&self, id: &str) -> Option<Answer> {
-        read::<Answer>(&self.answer(id)).filter(|answer| answer.format == FORMAT)
+        read::<Answer>(&self.answer(id)).ok().flatten().filter(|answer| answer.format == FORMAT)
     }
 
     /// Takes a request back. The answer goes with it, or with the next look of the version.
@@ -119,51 +124,80 @@ impl Files {
         let _ = std::fs::remove_file(self.answer(id));
     }
 
-    /// The oldest request that holds. What is over goes.
-    fn look(&self, now_ms: i64) -> Option<Asked> {
-        let mut names = file_names(&self.0).unwrap_or_default();
+    /// The requests that hold, the oldest first; none: that cannot be seen now. What is over goes.
+    fn look(&self, now_ms: i64, is_known: impl Fn(&str) -> bool) -> Option<Vec<Asked>> {
+        let mut names = file_names(&self.0).ok()?;
         names.sort_unstable();
-        let mut found = None;
+        let mut found = Vec::new();
         for name in &names {
-            let Some((id, kind)) = name.rsplit_once('.') else { continue };
-            match (kind, read::<Request>(&self.request(id)).filter(|request| request.holds(now_ms))) {
-                ("request", Some(request)) if found.is_none() => {
-                    found = Some(Asked { id: id.to_owned(), place: request.place });
-                }
-                ("request" | "answer", None) => {
+            let Some((id, kind @ ("request" | "answer"))) = name.rsplit_once('.') else { continue };
+            let place = match read::<Request>(&self.request(id)) {
+                Ok(Some(request)) if request.holds(now_ms) => request.place,
+                Ok(_) => {
                     let _ = std::fs::remove_file(self.0.join(name));
+                    continue;
                 }
-                _ => {}
+                // One that is known goes on as before; another comes when it can be read.
+                Err(_) if is_known(id) => None,
+                Err(_) => continue,
+            };
+            if kind == "request" {
+                found.push(Asked { id: id.to_owned(), place });
             }
         }
-        found
+        Some(found)
+    }
+
+    /// Removes what somebody died over while it was written.
+    fn sweep(&self, now_ms: i64) {
+        let before = UNIX_EPOCH + Duration::from_millis(now_ms.max(0) as u64).saturating_sub(STAGED);
+        for name in file_names(&self.0).unwrap_or_default().iter().filter(|name| name.ends_with(".tmp")) {
+            let path = self.0.join(name);
+            if path.metadata().and_then(|it| it.modified()).is_ok_and(|modified| modified < before) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
     }
 }
 
 /// In one step: what is read is whole.
 fn write(path: &Path, document: &impl Serialize) -> Result<()> {
     let text = serde_json::to_vec(document).map_err(|error| Error::internal(format!("a rendezvous as JSON: {error}")))?;
-    let staged = path.with_extension(format!("{}.tmp", std::process::id()));
-    std::fs::write(&staged, text).map_err(|error| Error::io("write", &staged, error))?;
-    std::fs::rename(&staged, path).map_err(|error| Error::io("rename", &staged, error))
+    // One process may ask and answer: of each file its own.
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(format!(".{}.tmp", std::process::id()));
+    let staged = PathBuf::from(staged);
+    let written = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&staged);
+        Error::io("write", path, error)
+    })
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+/// None if there is none, or it makes no sense.
+fn read<T: DeserializeOwned>(path: &Path) -> std::io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A running version's side.
 pub struct Host {
     files: Files,
     meeting: Meeting,
-    asked: Option<Asked>,
     looked: Instant,
+    /// Since when it stands still, if it does.
+    held: Instant,
 }
 
 impl Host {
     /// Of a version that so many workers run.
     pub fn new(dir: &VersionDir, workers: usize) -> Self {
-        Self { files: Files::of(dir), meeting: Meeting::new(workers), asked: None, looked: instant() }
+        let files = Files::of(dir);
+        files.sweep(now_ms());
+        Self { files, meeting: Meeting::new(workers), looked: instant(), held: instant() }
     }
 
     /// Whether a barrier is wanted now.
@@ -178,9 +212,14 @@ impl Host {
             return Vec::new();
         }
         self.looked = instant();
-        self.asked = self.files.look(now_ms());
-        let acts = self.meeting.see(self.asked.as_ref());
-        acts.into_iter().filter_map(|act| self.perform(act, last)).collect()
+        let asked = self.files.look(now_ms(), |id| self.meeting.knows(id));
+        let mut acts = asked.map(|asked| self.meeting.see(&asked)).unwrap_or_default();
+        if acts.contains(&Act::Hold) {
+            self.held = instant();
+        } else if self.meeting.waits_for_place() && self.held.elapsed() >= PATIENCE {
+            acts.extend(self.meeting.let_go());
+        }
+        acts.into_iter().flat_map(|act| self.perform(act, last)).collect()
     }
 
     /// All partitions of a worker are where they were to stop.
@@ -189,16 +228,15 @@ impl Host {
     }
 
     /// A barrier was sent. What the workers are to be told behind it.
-    pub fn barrier_begun(&mut self, epoch: Epoch, last: &Manifest) -> Option<Command> {
-        let act = self.meeting.barrier_begun(epoch)?;
-        self.perform(act, last)
+    pub fn barrier_begun(&mut self, epoch: Epoch, last: &Manifest) -> Vec<Command> {
+        let act = self.meeting.barrier_begun(epoch);
+        act.map(|act| self.perform(act, last)).unwrap_or_default()
     }
 
-    /// A checkpoint is durable.
-    pub fn taken(&mut self, last: &Manifest) {
-        if let Some(act) = self.meeting.taken(last.checkpoint, position_of(last)) {
-            self.perform(act, last);
-        }
+    /// A checkpoint is durable. What the workers are to be told.
+    pub fn taken(&mut self, last: &Manifest) -> Vec<Command> {
+        let act = self.meeting.taken(last.checkpoint, position_of(last));
+        act.map(|act| self.perform(act, last)).unwrap_or_default()
     }
 
     /// The tables have a checkpoint.
@@ -208,23 +246,24 @@ impl Host {
         }
     }
 
-    fn perform(&self, act: Act, last: &Manifest) -> Option<Command> {
-        let answer = |state, checkpoint| {
-            let Some(asked) = &self.asked else { return };
-            let (position, ends) = (position_of(last), ends_of(last));
-            let answer = Answer { format: FORMAT, state, position, ends, checkpoint };
-            // Who gets no answer knows what to do.
-            let _ = write(&self.files.answer(&asked.id), &answer);
+    fn perform(&mut self, act: Act, last: &Manifest) -> Vec<Command> {
+        let said = match act {
+            Act::Hold => return vec![Command::Pause(None)],
+            Act::ReadTo(place) => return vec![Command::Pause(Some(Arc::new(offsets_of(&place, last))))],
+            Act::Release => return vec![Command::Resume],
+            Act::AnswerHeld => self.answer(AnswerState::Held, last.checkpoint, last),
+            Act::AnswerPast => self.answer(AnswerState::Past, last.checkpoint, last),
+            Act::AnswerReached(checkpoint) => self.answer(AnswerState::Reached, checkpoint, last),
         };
-        match act {
-            Act::Hold => return Some(Command::Pause(None)),
-            Act::ReadTo(place) => return Some(Command::Pause(Some(Arc::new(offsets_of(&place, last))))),
-            Act::Release => return Some(Command::Resume),
-            Act::AnswerHeld => answer(AnswerState::Held, last.checkpoint.0),
-            Act::AnswerPast => answer(AnswerState::Past, last.checkpoint.0),
-            Act::AnswerReached(checkpoint) => answer(AnswerState::Reached, checkpoint.0),
-        }
-        None
+        // Who is not heard need not stand still for anybody; who gets no answer knows what to do.
+        let acts = if said.is_err() { self.meeting.let_go() } else { Vec::new() };
+        acts.into_iter().flat_map(|act| self.perform(act, last)).collect()
+    }
+
+    fn answer(&self, state: AnswerState, checkpoint: Epoch, last: &Manifest) -> Result<()> {
+        let (position, ends) = (position_of(last), ends_of(last));
+        let answer = Answer { format: FORMAT, state, position, ends, checkpoint: checkpoint.0 };
+        write(&self.files.answer(self.meeting.id()), &answer)
     }
 }
 
@@ -256,24 +295,114 @@ fn offsets_of(place: &Position, manifest: &Manifest) -> BTreeMap<(usize, Partiti
 mod tests {
     use super::*;
 
+    fn ids(files: &Files, now_ms: i64) -> Vec<String> {
+        files.look(now_ms, |_| false).unwrap().into_iter().map(|asked| asked.id).collect()
+    }
+
     #[test]
-    fn the_oldest_request_that_holds_is_seen_and_what_is_over_goes() {
+    fn requests_that_hold_are_seen_and_what_is_over_goes() {
         let place = tempfile::tempdir().unwrap();
         let files = Files::of(&VersionDir::new(place.path(), "v"));
-        assert_eq!(files.look(0), None);
+        assert_eq!(ids(&files, 0), Vec::<String>::new());
         files.ask("2", &Request::until(1_000)).unwrap();
         files.ask("1", &Request::until(500)).unwrap();
         let gone = Holder { birth: Holder::this(0).birth.map(|birth| birth + "0"), ..Holder::this(0) };
         files.ask("0", &Request { holder: gone, ..Request::until(1_000) }).unwrap();
         std::fs::write(files.request("00"), "{").unwrap();
-        assert_eq!(files.look(400).map(|asked| asked.id).as_deref(), Some("1"));
+        std::fs::write(files.answer("2"), "{").unwrap();
+        assert_eq!(ids(&files, 400), ["1", "2"]);
         let met = Position::from([("t".to_owned(), [(0, 5)].into())]);
         files.ask("2", &Request { place: Some(met.clone()), ..Request::until(1_000) }).unwrap();
-        assert_eq!(files.look(500), Some(Asked { id: "2".into(), place: Some(met) }));
-        assert_eq!(file_names(&files.0).unwrap(), ["2.request"]);
-        std::fs::write(files.answer("2"), "{").unwrap();
+        assert_eq!(files.look(500, |_| false).unwrap(), [Asked { id: "2".into(), place: Some(met) }]);
+        assert_eq!(file_names(&files.0).unwrap().len(), 2);
         assert_eq!(files.answered("2"), None);
         files.take_back("2");
         assert_eq!(file_names(&files.0).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_a_moment_is_as_it_was() {
+        let place = tempfile::tempdir().unwrap();
+        let files = Files::of(&VersionDir::new(place.path(), "v"));
+        // Nothing else is unreadable for who may do everything.
+        std::fs::create_dir_all(files.request("1")).unwrap();
+        std::fs::write(files.answer("1"), "{}").unwrap();
+        assert_eq!(ids(&files, 0), Vec::<String>::new());
+        let known = files.look(0, |id| id == "1").unwrap();
+        assert_eq!(known, [Asked { id: "1".into(), place: None }]);
+        assert_eq!(file_names(&files.0).unwrap().len(), 2, "nothing is removed");
+        std::fs::remove_dir_all(&files.0).unwrap();
+        std::fs::write(&files.0, "").unwrap();
+        assert_eq!(files.look(0, |_| false), None);
+    }
+
+    #[test]
+    fn what_is_half_written_does_not_stay() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = VersionDir::new(place.path(), "v");
+        let files = Files::of(&dir);
+        // It can be written, but not come to its name.
+        std::fs::create_dir_all(files.request("1").join("full")).unwrap();
+        files.ask("1", &Request::until(0)).unwrap_err();
+        assert_eq!(file_names(&files.0).unwrap(), ["1.request"]);
+        for (name, age) in [("2.request.7.tmp", 2 * STAGED), ("3.request.7.tmp", STAGED / 2), ("2.7.tmp", 2 * STAGED)] {
+            let file = std::fs::File::create(files.0.join(name)).unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::from_millis(now_ms() as u64) - age).unwrap();
+        }
+        Host::new(&dir, 1);
+        let mut left = file_names(&files.0).unwrap();
+        left.sort();
+        assert_eq!(left, ["1.request", "3.request.7.tmp"]);
+    }
+
+    fn host(place: &Path) -> (Host, Files, Manifest) {
+        let golden = include_bytes!("../../tests/golden/manifest-format-1.manifest");
+        let dir = VersionDir::new(place, "v");
+        (Host::new(&dir, 1), Files::of(&dir), Manifest::decode(golden).unwrap().manifest)
+    }
+
+    /// A look that is due.
+    fn look(host: &mut Host, last: &Manifest) -> Vec<Command> {
+        host.looked -= LOOK;
+        host.look(last)
+    }
+
+    fn in_an_hour() -> Request {
+        Request::until(now_ms() + 3_600_000)
+    }
+
+    #[test]
+    fn who_is_told_no_place_stands_still_for_some_seconds_only() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut host, files, last) = host(place.path());
+        let state = |id: &str| files.answered(id).map(|answer| answer.state);
+        files.ask("1", &in_an_hour()).unwrap();
+        assert!(matches!(look(&mut host, &last)[..], [Command::Pause(None)]));
+        host.barrier_begun(last.checkpoint, &last);
+        assert!(host.taken(&last).is_empty());
+        assert_eq!(state("1"), Some(AnswerState::Held));
+        assert!(look(&mut host, &last).is_empty());
+        host.held -= PATIENCE;
+        assert!(matches!(look(&mut host, &last)[..], [Command::Resume]));
+        assert_eq!(state("1"), Some(AnswerState::Past));
+        // Its asker wakes.
+        files.ask("1", &Request { place: Some(position_of(&last)), ..in_an_hour() }).unwrap();
+        assert!(look(&mut host, &last).is_empty());
+        assert_eq!(state("1"), Some(AnswerState::Past));
+        files.ask("2", &in_an_hour()).unwrap();
+        assert!(matches!(look(&mut host, &last)[..], [Command::Pause(None)]));
+        assert!(look(&mut host, &last).is_empty(), "anew for so long");
+    }
+
+    #[test]
+    fn who_cannot_say_that_it_stands_still_does_not() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut host, files, last) = host(place.path());
+        files.ask("1", &in_an_hour()).unwrap();
+        look(&mut host, &last);
+        host.barrier_begun(last.checkpoint, &last);
+        std::fs::create_dir_all(files.answer("1").join("full")).unwrap();
+        assert!(matches!(host.taken(&last)[..], [Command::Resume]));
+        assert!(look(&mut host, &last).is_empty());
     }
 }

@@ -258,7 +258,7 @@ impl Prepared {
             let old = old.filter(|old| old.property(VERSION_PROPERTY) == Some(replaced));
             old.as_ref().map(|old| self.check_not_shown(old)).transpose()?;
             if let Some(old) = old {
-                changes.push((old, self.numbered(create)?));
+                changes.push((old, self.numbered(create, None)?));
             }
         }
         let changes: Vec<_> = changes.iter().map(|(old, create)| (old.clone(), create)).collect();
@@ -274,8 +274,18 @@ impl Prepared {
     }
 
     /// With what other versions of the same output have called their columns: one name may show them all.
-    fn numbered(&self, create: &CreateTable) -> Result<CreateTable> {
-        let field_ids = self.catalog.field_ids(&create.properties, &[JOB_PROPERTY, OUTPUT_PROPERTY])?;
+    /// `made` is the table itself, if it is there.
+    fn numbered(&self, create: &CreateTable, made: Option<&Table>) -> Result<CreateTable> {
+        let Some(output) = create.properties.get(OUTPUT_PROPERTY) else { return Ok(create.clone()) };
+        let (job, made) = (create.properties.get(JOB_PROPERTY), made.map(Table::uuid));
+        let field_ids = self.catalog.field_ids(|table| {
+            let is_of_output = match table.property(OUTPUT_PROPERTY) {
+                Some(of) => of == output,
+                // Earlier releases did not write it: what they have made may be of any output of the job.
+                None => !dead_letter::is_name(table.name().table()),
+            };
+            is_of_output && table.property(JOB_PROPERTY) == job.map(String::as_str) && made != Some(table.uuid())
+        })?;
         Ok(CreateTable { field_ids, ..create.clone() })
     }
 
@@ -283,11 +293,14 @@ impl Prepared {
         match self.catalog.load(&create.name)? {
             None => {
                 failpoint::hit("V2");
-                self.catalog.create(&self.numbered(create)?)
+                self.catalog.create(&self.numbered(create, None)?)
             }
             Some(table) if table.property(VERSION_PROPERTY) == Some(version) => match table.marker() {
                 Some(_) => Ok(table),
-                None => self.catalog.finish(table, &self.numbered(create)?),
+                None => {
+                    let create = self.numbered(create, Some(&table))?;
+                    self.catalog.finish(table, &create)
+                }
             },
             Some(table) => {
                 Err(Error::refused("foreign_table", format!("table {} exists and belongs to something else", table.name()))

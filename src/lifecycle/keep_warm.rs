@@ -37,9 +37,13 @@ pub fn retired(
     moved: &[(TableName, TableName)],
 ) -> Result<(Option<Retired>, String)> {
     let ((name, to), old) = (turn, from.table.name());
-    let mut tables = vec![from.table.clone()];
+    let (mut tables, mut why) = (vec![from.table.clone()], Vec::new());
     for output in from.manifest.iter().flat_map(|manifest| &manifest.outputs) {
-        if output.table.starts_with(TOPIC_SCHEME) || output.table == old.to_string() {
+        if let Some(topic) = output.table.strip_prefix(TOPIC_SCHEME) {
+            why.push(format!("it writes topic {topic}"));
+            continue;
+        }
+        if output.table == old.to_string() {
             continue;
         }
         let table = catalog.load(&TableName::parse(&output.table, "")?)?;
@@ -48,15 +52,25 @@ pub fn retired(
     let goes =
         |name: &TableName| moved.iter().any(|(moved, to)| moved == name && tables.iter().all(|table| table.name() != to));
     let shown = tables.iter().map(|table| catalog.shown_by(table)).collect::<Result<Vec<_>>>()?;
-    let staying = shown.into_iter().flatten().filter(|name| !goes(name));
-    let staying: Vec<String> = staying.map(|name| name.to_string()).collect();
+    let staying: Vec<String> = shown.iter().flatten().filter(|name| !goes(name)).map(ToString::to_string).collect();
     if !staying.is_empty() {
-        return Ok((None, format!("{old} is kept warm all the same: its version shows in {} too", staying.join(", "))));
+        why.push(format!("its version shows in {} too", staying.join(", ")));
     }
+    if !why.is_empty() {
+        return Ok((None, format!("{old} is kept warm all the same: {}", why.join(", "))));
+    }
+    let others = tables.iter().zip(&shown).filter(|(table, names)| names.is_empty() && table.name() != old);
+    let others: Vec<String> = others.map(|(table, _)| table.name().to_string()).collect();
+    let others = match others.join(", ") {
+        none if none.is_empty() => none,
+        others => format!("; its version writes {others} too, which no name shows"),
+    };
     let retired = Retired { at_ms: now_ms(), name: name.clone(), table: to.clone(), by: process::describe() };
     let note = match from.manifest.as_ref().and_then(|manifest| runner(checkpoints, manifest)) {
-        Some(process) => format!("{process}, which keeps {old} up to date, is asked to stop: it looks every 2 s"),
-        None => format!("no process runs {old}; who starts it again is refused, until kappa rollback {name} or --force"),
+        Some(process) => format!("{process}, which keeps {old} up to date, is asked to stop: it looks every 2 s{others}"),
+        None => {
+            format!("no process runs {old}; who starts it again is refused, until kappa rollback {name} or --force{others}")
+        }
     };
     Ok((Some(retired), note))
 }

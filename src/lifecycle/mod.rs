@@ -1,6 +1,8 @@
 //! What is done to versions and to the names that show them, one verb a file.
 
 pub mod compare;
+#[cfg(test)]
+mod cutover_tests;
 pub mod explain;
 pub mod gc;
 pub mod keep_warm;

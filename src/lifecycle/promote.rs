@@ -288,8 +288,11 @@ pub(super) fn until_turned(facts: impl Fn(&str) -> Result<Vec<Prepared>>, catalo
             // Nothing had to be done, or the reply to it was lost.
             let turned = prepared.iter().filter_map(|it| it.moved.base.as_ref()).any(is_done);
             // A view that does not turn with its name may have been left behind.
-            prepared.iter().try_for_each(|it| catalog.bring_view(&it.moved.name))?;
-            return Ok(promotion(prepared, &[], &[], turned.then_some(id), began));
+            let behind = catalog.bring_views(prepared.iter().map(|it| &it.moved.name));
+            return match behind.first() {
+                Some(view) if !turned => Err(view.error.clone()),
+                _ => Ok(promotion(prepared, &[], &behind, turned.then_some(id), began)),
+            };
         }
         match catalog.turn_names(&moves)? {
             Turned::Done(states, troubles) => return Ok(promotion(prepared, &states, &troubles, Some(id), began)),
@@ -311,7 +314,10 @@ fn promotion(prepared: Vec<Prepared>, states: &[Table], views: &[Trouble], turn:
     let shown = |mut it: Prepared| {
         let Move { name, base, to, .. } = it.moved;
         let behind = views.iter().filter(|view| view.name == name);
-        let behind = behind.map(|view| format!("its view is behind: the same command again brings it up: {}", view.error));
+        let behind = behind.map(|view| {
+            let hint = view.error.hint_text().map_or_else(String::new, |hint| format!(" ({hint})"));
+            format!("its view is behind, kappa promote {name} {} brings it up: {}{hint}", to.name(), view.error)
+        });
         it.granted.notes.extend(behind);
         let state = states.iter().find(|state| *state.name() == name).or(base.as_ref());
         Shown {

@@ -56,7 +56,8 @@ impl Certificate {
     /// Whether both runs gave the same rows.
     pub fn is_passed(&self) -> bool {
         let [first, second] = &self.runs;
-        first.contents == second.contents
+        // One that says of no output what it holds shows nothing.
+        !first.contents.is_empty() && first.contents == second.contents
     }
 
     /// Whether a new version of its plan may be made.
@@ -68,8 +69,9 @@ impl Certificate {
             return Ok(());
         }
         let when = format_utc(self.made_ms.div_euclid(1000).saturating_mul(1000));
-        let message =
-            format!("two runs of this plan over the same records gave other rows: it failed its replay certificate at {when}");
+        let [first, second] = &self.runs;
+        let why = if first.contents == second.contents { "did not show their rows" } else { "gave other rows" };
+        let message = format!("two runs of this plan over the same records {why}: it failed its replay certificate at {when}");
         let error = Error::refused("not_certified", message).with("fingerprint", &self.fingerprint);
         let error = self.parted.first().map_or(error.clone(), |parted| error.with("for_example", parted));
         Err(error.hint(
@@ -98,11 +100,20 @@ mod tests {
             (run(&[("", 2, "ab"), ("other", 0, "01")]), false),
             (run(&[("", 3, "ab"), ("other", 0, "00")]), false),
             (run(&same[..1]), false),
+            (run(&[]), false),
         ] {
             let certificate = Certificate { runs: [run(&same), second], ..Certificate::default() };
             assert_eq!(certificate.is_passed(), passes);
             assert_eq!(certificate.check().is_ok(), passes);
         }
+    }
+
+    #[test]
+    fn a_certificate_without_runs_is_none_that_passed() {
+        let certificate: Certificate = serde_json::from_str(r#"{"format": 1}"#).unwrap();
+        assert!(!certificate.is_passed());
+        let error = certificate.check().unwrap_err();
+        assert!(error.to_string().contains("did not show their rows"), "{error}");
     }
 
     #[test]

@@ -16,12 +16,13 @@
 //! Nothing but ordinary checkpoints is made, so exactly once holds as ever; what differs is where barriers fall, and results do not
 //! depend on that. Whatever goes wrong ends by itself: a request that is over, taken back, or whose asker is gone is none, and a
 //! process that serves none reads on. One that restarts answers anew, from its last checkpoint: if it is past the place then, it
-//! says so, and the asker begins again with another identifier.
+//! says so, and the asker begins again with another identifier. An asker may be stopped, or dead where that is not seen: who has
+//! stood still for long without a place lets go, and says that it is past.
 //!
-//! Of several requests a process serves the one that is the oldest. Since an asker puts all of its requests down before it waits,
-//! two of them cannot wait for each other: both versions come to the same one first.
+//! Of several requests a process serves the one that is the oldest, but for those that it is done with. Since an asker puts all of
+//! its requests down before it waits, two of them cannot wait for each other: both versions come to the same one first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::position::{Position, is_behind, normal};
 use crate::message::Epoch;
@@ -64,8 +65,8 @@ enum Stage {
     Holding(Epoch),
     /// They hold.
     Held,
-    /// They read on; by worker, whether all of its partitions are there.
-    Reading(Vec<bool>),
+    /// They read on to the place; by worker, whether all of its partitions are there.
+    Reading(Position, Vec<bool>),
     /// The barrier of the place is on its way.
     Reaching(Epoch),
 }
@@ -77,6 +78,8 @@ pub struct Meeting {
     stage: Stage,
     position: Position,
     workers: usize,
+    /// Requests that are still there and need nothing more.
+    done: BTreeSet<String>,
 }
 
 impl Meeting {
@@ -89,7 +92,7 @@ impl Meeting {
     pub fn wants_barrier(&self) -> bool {
         match &self.stage {
             Stage::Stopping => true,
-            Stage::Reading(there) => there.iter().all(|there| *there),
+            Stage::Reading(_, there) => there.iter().all(|there| *there),
             _ => false,
         }
     }
@@ -99,34 +102,63 @@ impl Meeting {
         self.stage != Stage::Free
     }
 
-    /// What is asked now; none: nothing, or not any more.
-    pub fn see(&mut self, asked: Option<&Asked>) -> Vec<Act> {
+    /// The request that it serves.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it has to do with a request, or is done with it.
+    pub fn knows(&self, id: &str) -> bool {
+        self.id == id || self.done.contains(id)
+    }
+
+    /// Whether it stands still, or is about to, and is not told for which place.
+    pub fn waits_for_place(&self) -> bool {
+        matches!(self.stage, Stage::Stopping | Stage::Holding(_) | Stage::Held)
+    }
+
+    /// What is asked now, the oldest first.
+    pub fn see(&mut self, asked: &[Asked]) -> Vec<Act> {
+        self.done.retain(|id| asked.iter().any(|asked| asked.id == *id));
+        let asked = asked.iter().find(|asked| !self.done.contains(&asked.id));
         let mut acts = Vec::new();
         if asked.is_none_or(|asked| asked.id != self.id) {
-            let stopped = matches!(self.stage, Stage::Stopping | Stage::Holding(_) | Stage::Held | Stage::Reading(_));
-            acts.extend(stopped.then_some(Act::Release));
+            acts.extend((self.waits_for_place() || matches!(self.stage, Stage::Reading(..))).then_some(Act::Release));
             self.stage = Stage::Free;
-            if let Some(asked) = asked {
-                self.id.clone_from(&asked.id);
+            self.id = asked.map(|asked| asked.id.clone()).unwrap_or_default();
+            if asked.is_some() {
                 self.stage = Stage::Stopping;
                 acts.push(Act::Hold);
             }
         }
         if let (Stage::Held, Some(place)) = (&self.stage, asked.and_then(|asked| asked.place.as_ref())) {
             if is_behind(&self.position, place) {
-                self.stage = Stage::Reading(vec![false; self.workers]);
                 acts.push(Act::ReadTo(place.clone()));
+                self.stage = Stage::Reading(place.clone(), vec![false; self.workers]);
             } else {
-                self.stage = Stage::Free;
-                acts.extend([Act::Release, Act::AnswerPast]);
+                acts.extend(self.let_go());
             }
         }
         acts
     }
 
+    /// It does not stand still for this request any more.
+    pub fn let_go(&mut self) -> Vec<Act> {
+        if !self.waits_for_place() {
+            return Vec::new();
+        }
+        self.finish();
+        vec![Act::Release, Act::AnswerPast]
+    }
+
+    fn finish(&mut self) {
+        self.stage = Stage::Free;
+        self.done.insert(self.id.clone());
+    }
+
     /// All partitions of a worker are at the place.
     pub fn at_place(&mut self, worker: usize) {
-        if let Stage::Reading(there) = &mut self.stage
+        if let Stage::Reading(_, there) = &mut self.stage
             && let Some(there) = there.get_mut(worker)
         {
             *there = true;
@@ -137,7 +169,7 @@ impl Meeting {
     pub fn barrier_begun(&mut self, epoch: Epoch) -> Option<Act> {
         match &self.stage {
             Stage::Stopping => self.stage = Stage::Holding(epoch),
-            Stage::Reading(there) if there.iter().all(|there| *there) => {
+            Stage::Reading(_, there) if there.iter().all(|there| *there) => {
                 self.stage = Stage::Reaching(epoch);
                 return Some(Act::Release);
             }
@@ -146,18 +178,26 @@ impl Meeting {
         None
     }
 
-    /// A checkpoint is durable, at this position.
+    /// A checkpoint is durable, at this position. The last one of a run that ends there may begin before all have said that they
+    /// are there: it is of the place all the same.
     pub fn taken(&mut self, epoch: Epoch, position: Position) -> Option<Act> {
-        (self.stage == Stage::Holding(epoch)).then(|| {
-            (self.stage, self.position) = (Stage::Held, position);
-            Act::AnswerHeld
-        })
+        match &self.stage {
+            Stage::Holding(holding) if *holding == epoch => {
+                (self.stage, self.position) = (Stage::Held, position);
+                Some(Act::AnswerHeld)
+            }
+            Stage::Reading(place, _) if normal(place) == normal(&position) => {
+                self.stage = Stage::Reaching(epoch);
+                Some(Act::Release)
+            }
+            _ => None,
+        }
     }
 
     /// The tables have a checkpoint.
     pub fn delivered(&mut self, epoch: Epoch) -> Option<Act> {
         (self.stage == Stage::Reaching(epoch)).then(|| {
-            self.stage = Stage::Free;
+            self.finish();
             Act::AnswerReached(epoch)
         })
     }
@@ -240,7 +280,7 @@ mod tests {
 
     fn held(position: &[i64]) -> Meeting {
         let mut meeting = Meeting::new(2);
-        assert_eq!(meeting.see(Some(&asked("1", None))), [Act::Hold]);
+        assert_eq!(meeting.see(&[asked("1", None)]), [Act::Hold]);
         assert!(meeting.wants_barrier());
         assert_eq!(meeting.barrier_begun(Epoch(7)), None);
         assert!(!meeting.wants_barrier());
@@ -252,9 +292,9 @@ mod tests {
     #[test]
     fn a_process_holds_reads_on_to_the_place_and_goes_on_behind_its_barrier() {
         let mut meeting = held(&[3, 5]);
-        assert_eq!(meeting.see(Some(&asked("1", None))), []);
-        assert_eq!(meeting.see(Some(&asked("1", Some(&[9, 5])))), [Act::ReadTo(at(&[9, 5]))]);
-        assert_eq!(meeting.see(Some(&asked("1", Some(&[9, 5])))), [], "once");
+        assert_eq!(meeting.see(&[asked("1", None)]), []);
+        assert_eq!(meeting.see(&[asked("1", Some(&[9, 5]))]), [Act::ReadTo(at(&[9, 5]))]);
+        assert_eq!(meeting.see(&[asked("1", Some(&[9, 5]))]), [], "once");
         meeting.at_place(0);
         assert!(!meeting.wants_barrier());
         assert_eq!(meeting.barrier_begun(Epoch(8)), None, "one that is due on the way is of another place");
@@ -264,36 +304,86 @@ mod tests {
         assert_eq!(meeting.taken(Epoch(9), at(&[9, 5])), None);
         assert_eq!(meeting.delivered(Epoch(8)), None);
         assert_eq!(meeting.delivered(Epoch(9)), Some(Act::AnswerReached(Epoch(9))));
-        assert_eq!(meeting.see(Some(&asked("1", Some(&[9, 5])))), [], "it is done, until the next one");
+        assert_eq!(meeting.see(&[asked("1", Some(&[9, 5]))]), [], "it is done, until the next one");
         assert!(!meeting.is_busy());
-        assert_eq!(meeting.see(Some(&asked("2", None))), [Act::Hold]);
+        assert_eq!(meeting.see(&[asked("2", None)]), [Act::Hold]);
     }
 
     #[test]
     fn a_request_that_is_over_lets_go_at_every_stage() {
         let mut meeting = Meeting::new(2);
-        meeting.see(Some(&asked("1", None)));
-        assert_eq!(meeting.see(None), [Act::Release]);
+        meeting.see(&[asked("1", None)]);
+        assert_eq!(meeting.see(&[]), [Act::Release]);
         let mut meeting = held(&[3]);
-        assert_eq!(meeting.see(None), [Act::Release]);
-        assert_eq!(meeting.see(None), []);
+        assert_eq!(meeting.see(&[]), [Act::Release]);
+        assert_eq!(meeting.see(&[]), []);
         let mut meeting = held(&[3]);
-        meeting.see(Some(&asked("1", Some(&[9]))));
-        assert_eq!(meeting.see(None), [Act::Release]);
+        meeting.see(&[asked("1", Some(&[9]))]);
+        assert_eq!(meeting.see(&[]), [Act::Release]);
         assert!(!meeting.wants_barrier());
     }
 
     #[test]
     fn an_older_request_comes_first() {
         let mut meeting = held(&[3]);
-        assert_eq!(meeting.see(Some(&asked("0", None))), [Act::Release, Act::Hold]);
+        assert_eq!(meeting.see(&[asked("0", None)]), [Act::Release, Act::Hold]);
     }
 
     #[test]
     fn who_is_past_the_place_says_so_and_goes_on() {
         let mut meeting = held(&[3, 6]);
-        assert_eq!(meeting.see(Some(&asked("1", Some(&[9, 5])))), [Act::Release, Act::AnswerPast]);
+        assert_eq!(meeting.see(&[asked("1", Some(&[9, 5]))]), [Act::Release, Act::AnswerPast]);
         assert!(!meeting.is_busy());
+    }
+
+    #[test]
+    fn a_checkpoint_of_the_place_is_one_whatever_it_was_taken_for() {
+        let mut meeting = held(&[3, 5]);
+        meeting.see(&[asked("1", Some(&[9, 5, 0]))]);
+        meeting.at_place(0);
+        assert_eq!(meeting.barrier_begun(Epoch(8)), None);
+        assert_eq!(meeting.taken(Epoch(8), at(&[9, 4])), None, "one on the way");
+        assert_eq!(meeting.barrier_begun(Epoch(9)), None, "it ends there, and not all have said that they are there");
+        meeting.at_place(1);
+        assert_eq!(meeting.taken(Epoch(9), at(&[9, 5])), Some(Act::Release));
+        assert!(!meeting.wants_barrier());
+        assert_eq!(meeting.delivered(Epoch(8)), None);
+        assert_eq!(meeting.delivered(Epoch(9)), Some(Act::AnswerReached(Epoch(9))));
+    }
+
+    #[test]
+    fn who_is_told_no_place_lets_go_for_good() {
+        let mut stopping = Meeting::new(2);
+        stopping.see(&[asked("1", None)]);
+        let mut holding = Meeting::new(2);
+        holding.see(&[asked("1", None)]);
+        holding.barrier_begun(Epoch(7));
+        for mut meeting in [stopping, holding, held(&[3])] {
+            assert!(meeting.waits_for_place());
+            assert_eq!(meeting.let_go(), [Act::Release, Act::AnswerPast]);
+            assert!(!meeting.is_busy() && !meeting.wants_barrier());
+            assert_eq!(meeting.taken(Epoch(7), at(&[3])), None);
+            assert_eq!(meeting.see(&[asked("1", None)]), []);
+            assert_eq!(meeting.see(&[asked("1", Some(&[9]))]), [], "whose asker wakes");
+            assert_eq!(meeting.let_go(), []);
+        }
+        let mut reading = held(&[3]);
+        reading.see(&[asked("1", Some(&[9]))]);
+        assert!(!reading.waits_for_place());
+        assert_eq!(reading.let_go(), [], "that takes as long as it takes");
+    }
+
+    #[test]
+    fn a_request_that_is_done_is_in_nobodys_way() {
+        let mut meeting = held(&[3]);
+        meeting.let_go();
+        let both = [asked("1", None), asked("2", None)];
+        assert_eq!(meeting.see(&both), [Act::Hold]);
+        assert!(meeting.knows("1") && meeting.knows("2") && meeting.id() == "2");
+        meeting.let_go();
+        assert_eq!(meeting.see(&both), [], "nor the first one again");
+        assert_eq!(meeting.see(&both[1..]), []);
+        assert!(!meeting.knows("1"), "what is gone need not be remembered");
     }
 
     fn holds(position: &[i64], ends: &[i64]) -> Party {

@@ -128,7 +128,7 @@ impl Grouped {
             ack.rows_changed += groups.num_rows() as u64;
             end.write(groups)?;
         }
-        end.prepare(epoch)?;
+        end.prepare(epoch);
         self.owner.flush_state()
     }
 
@@ -166,7 +166,7 @@ impl Grouped {
             memory: self.owner.memory() + self.distinct.iter().map(Values::memory).sum::<usize>(),
         };
         match &self.end {
-            End::Table(_) => first,
+            End::Table(end) => Pressure { memory: first.memory + end.memory(), ..first },
             End::Regroup(regroup) => first.plus(regroup.pressure()),
         }
     }

@@ -112,7 +112,7 @@ impl Regroup {
         while let Some(changed) = self.owner.take_changed(CHUNK)? {
             ack.rows_changed += self.write(changed)?;
         }
-        self.end.prepare(epoch)?;
+        self.end.prepare(epoch);
         self.owner.flush_state()
     }
 
@@ -135,7 +135,7 @@ impl Regroup {
         Pressure {
             dirty_regroups: self.owner.dirty(),
             changed: self.owner.changed(),
-            memory: self.owner.memory(),
+            memory: self.owner.memory() + self.end.memory(),
             ..Pressure::default()
         }
     }

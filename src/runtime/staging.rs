@@ -2,25 +2,36 @@
 //! up the records behind it. The worker acknowledges the barrier once its files are durable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
 use crate::error::{Error, Result};
 use crate::message::Epoch;
 use crate::sink::{Change, StagedFile, StagingWriter};
 
-/// What a barrier hands over.
-struct Epochal {
-    epoch: Epoch,
-    changes: Vec<Change>,
+/// What a barrier hands over: changes, and at last that this was all.
+enum Work {
+    Write(Change),
+    Prepare(Epoch),
+}
+
+/// What both sides know.
+#[derive(Default)]
+struct Shared {
+    /// Bytes of changes that are not written yet.
+    bytes: AtomicUsize,
+    /// Nobody waits for files any more.
+    is_over: AtomicBool,
 }
 
 /// A writer in a thread of its own, for one epoch at a time.
 pub(super) struct Stager {
-    changes: Vec<Change>,
     is_away: bool,
-    epochs: Option<Sender<Epochal>>,
+    shared: Arc<Shared>,
+    work: Option<Sender<Work>>,
     staged: Receiver<Result<Vec<StagedFile>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -28,34 +39,44 @@ pub(super) struct Stager {
 impl Stager {
     /// Around a writer. `wake` wakes who waits for its files.
     pub(super) fn new(writer: Box<dyn StagingWriter>, wake: impl Fn() + Send + 'static) -> Result<Self> {
-        let (epochs, from_worker) = bounded::<Epochal>(1);
+        let shared = Arc::<Shared>::default();
+        let (work, from_worker) = unbounded();
         let (done, staged) = bounded(1);
-        let mut writer = writer;
-        let work = move || {
-            for epoch in from_worker {
-                let outcome = catch_unwind(AssertUnwindSafe(|| stage(&mut *writer, epoch)));
-                let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the writer of a table panicked")));
-                // A worker that is gone needs no files.
-                let _ = done.send(outcome);
-                wake();
+        let mut thread = Thread { writer, shared: shared.clone(), failed: None };
+        let run = move || {
+            for work in from_worker {
+                if thread.shared.is_over.load(SeqCst) {
+                    return;
+                }
+                if let Some(outcome) = thread.perform(work) {
+                    // A worker that is gone needs no files.
+                    let _ = done.send(outcome);
+                    wake();
+                }
             }
         };
-        let thread = std::thread::Builder::new().name("kappa-stager".to_owned()).spawn(work);
+        let thread = std::thread::Builder::new().name("kappa-stager".to_owned()).spawn(run);
         let thread = thread.map_err(|error| Error::internal(format!("start a thread for a table's files: {error}")))?;
-        Ok(Self { changes: Vec::new(), is_away: false, epochs: Some(epochs), staged, thread: Some(thread) })
+        Ok(Self { is_away: false, shared, work: Some(work), staged, thread: Some(thread) })
     }
 
-    /// Adds a change of this epoch.
+    /// Hands over a change of this epoch.
     pub(super) fn write(&mut self, change: Change) {
-        self.changes.push(change);
+        self.shared.bytes.fetch_add(bytes_of(&change), SeqCst);
+        self.send(Work::Write(change));
     }
 
-    /// Hands the epoch over.
-    pub(super) fn prepare(&mut self, epoch: Epoch) -> Result<()> {
-        let changes = std::mem::take(&mut self.changes);
+    /// That was all of the epoch.
+    pub(super) fn prepare(&mut self, epoch: Epoch) {
         self.is_away = true;
-        let sent = self.epochs.as_ref().is_some_and(|epochs| epochs.try_send(Epochal { epoch, changes }).is_ok());
-        if sent { Ok(()) } else { Err(Error::internal(format!("epoch {epoch} for a writer that has another one"))) }
+        self.send(Work::Prepare(epoch));
+    }
+
+    /// A thread that is gone is noticed where its files are asked for.
+    fn send(&self, work: Work) {
+        if let Some(sender) = &self.work {
+            let _ = sender.send(work);
+        }
     }
 
     /// The files of the epoch that was handed over, once: none while they are made, or if there is no such epoch.
@@ -74,17 +95,18 @@ impl Stager {
     pub(super) fn is_away(&self) -> bool {
         self.is_away
     }
+
+    /// Bytes of changes that are not written yet.
+    pub(super) fn memory(&self) -> usize {
+        self.shared.bytes.load(SeqCst)
+    }
 }
 
-fn stage(writer: &mut dyn StagingWriter, epoch: Epochal) -> Result<Vec<StagedFile>> {
-    epoch.changes.into_iter().try_for_each(|change| writer.write(change))?;
-    writer.prepare(epoch.epoch)
-}
-
-/// When it is gone, so is the thread: it leaves no file.
+/// When it is gone, so is the thread; what it has not begun is not written.
 impl Drop for Stager {
     fn drop(&mut self) {
-        self.epochs = None;
+        self.shared.is_over.store(true, SeqCst);
+        self.work = None;
         if let Some(thread) = self.thread.take() {
             // It does not panic; what goes wrong in it was told.
             let _ = thread.join();
@@ -92,11 +114,48 @@ impl Drop for Stager {
     }
 }
 
+struct Thread {
+    writer: Box<dyn StagingWriter>,
+    shared: Arc<Shared>,
+    /// Why this epoch has no files: told at its end.
+    failed: Option<Error>,
+}
+
+impl Thread {
+    /// Works; what came of an epoch, at its end.
+    fn perform(&mut self, work: Work) -> Option<Result<Vec<StagedFile>>> {
+        match work {
+            Work::Write(change) => {
+                let bytes = bytes_of(&change);
+                if self.failed.is_none() {
+                    self.failed = guarded(|| self.writer.write(change)).err();
+                }
+                self.shared.bytes.fetch_sub(bytes, SeqCst);
+                None
+            }
+            Work::Prepare(epoch) => Some(match self.failed.take() {
+                Some(error) => Err(error),
+                None => guarded(|| self.writer.prepare(epoch)),
+            }),
+        }
+    }
+}
+
+fn bytes_of(change: &Change) -> usize {
+    match change {
+        Change::Append(rows) | Change::Upsert(rows) | Change::Delete(rows) => rows.get_array_memory_size(),
+    }
+}
+
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::internal("the writer of a table panicked")))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use arrow::array::RecordBatch;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use arrow::datatypes::Schema;
 
     use super::*;
@@ -136,7 +195,7 @@ mod tests {
         assert!(!stager.is_away() && stager.take_staged().unwrap().is_none());
         for epoch in 1..=8 {
             (0..epoch).for_each(|_| stager.write(Change::Append(RecordBatch::new_empty(Schema::empty().into()))));
-            stager.prepare(Epoch(epoch)).unwrap();
+            stager.prepare(Epoch(epoch));
             assert!(stager.is_away() && stager.take_staged().unwrap().is_none(), "nothing is durable yet");
             go.send(()).unwrap();
             woken.recv_timeout(Duration::from_secs(60)).unwrap();
@@ -147,6 +206,43 @@ mod tests {
             }
             assert!(!stager.is_away());
         }
+    }
+
+    #[test]
+    fn rows_that_are_not_written_yet_count_as_memory_and_those_of_a_job_that_ends_are_not_written() {
+        struct Held(Receiver<()>, Sender<()>);
+        impl StagingWriter for Held {
+            fn write(&mut self, _: Change) -> Result<()> {
+                self.1.send(()).unwrap();
+                let _ = self.0.recv();
+                Ok(())
+            }
+
+            fn prepare(&mut self, _: Epoch) -> Result<Vec<StagedFile>> {
+                panic!("nobody waits for files")
+            }
+        }
+        let ((go, waits), (begin, begun)) = (bounded(0), unbounded());
+        let mut stager = Stager::new(Box::new(Held(waits, begin)), || ()).unwrap();
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![7; 1000]));
+        let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        (0..3).for_each(|_| stager.write(Change::Append(rows.clone())));
+        stager.prepare(Epoch(1));
+        assert!(stager.memory() >= 3 * 8000);
+        begun.recv().unwrap();
+        go.send(()).unwrap();
+        begun.recv().unwrap();
+        assert!((2 * 8000..3 * 8000).contains(&stager.memory()), "one is written");
+        let shared = stager.shared.clone();
+        std::thread::scope(|scope| {
+            let dropped = scope.spawn(move || drop(stager));
+            while !shared.is_over.load(SeqCst) {
+                std::thread::yield_now();
+            }
+            drop(go);
+            dropped.join().unwrap();
+        });
+        assert!(begun.try_recv().is_err(), "the third was not begun");
     }
 
     #[test]

@@ -60,8 +60,13 @@ impl TableEnd {
     }
 
     /// Begins to make what was written durable.
-    pub(super) fn prepare(&mut self, epoch: Epoch) -> Result<()> {
-        self.stager.prepare(epoch)
+    pub(super) fn prepare(&mut self, epoch: Epoch) {
+        self.stager.prepare(epoch);
+    }
+
+    /// Bytes of rows that are not written yet.
+    pub(super) fn memory(&self) -> usize {
+        self.stager.memory()
     }
 
     /// Takes the files of the barrier that was begun, if they are durable by now. Whether none are on their way any more.

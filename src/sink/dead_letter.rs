@@ -26,9 +26,16 @@ pub struct DeadLetter {
     pub reason: String,
 }
 
+const SUFFIX: &str = "__dead_letter";
+
 /// What the dead-letter table of `table` is called.
 pub fn table_name(table: &str) -> String {
-    format!("{table}__dead_letter")
+    format!("{table}{SUFFIX}")
+}
+
+/// Whether a dead-letter table is called so.
+pub fn is_name(table: &str) -> bool {
+    table.ends_with(SUFFIX)
 }
 
 /// The columns of every dead-letter table.
@@ -79,5 +86,6 @@ mod tests {
         let batch = to_batch("t", &[letter]).unwrap();
         assert_eq!((batch.num_rows(), batch.num_columns()), (1, 8));
         assert_eq!(table_name("metric.x"), "metric.x__dead_letter");
+        assert!(is_name(&table_name("x")) && !is_name("x"));
     }
 }

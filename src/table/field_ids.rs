@@ -138,17 +138,20 @@ impl Numbers<'_> {
 }
 
 impl Catalog {
-    /// The field ids of the tables that have the same properties, under `keys`, as one that is to be made.
+    /// The field ids of the tables that are like one that is to be made.
     ///
     /// # Errors
-    /// Those of the catalog. A table that cannot be loaded shows nothing that could be read wrongly.
-    pub fn field_ids(&self, properties: &BTreeMap<String, String>, keys: &[&str]) -> Result<FieldIds> {
-        let is_like = |table: &Table| keys.iter().all(|key| table.property(key) == properties.get(*key).map(String::as_str));
-        if keys.iter().any(|key| !properties.contains_key(*key)) {
-            return Ok(FieldIds::default());
+    /// Those of the catalog: without knowing all of them columns would get ids that mean something else, for good.
+    pub fn field_ids(&self, is_like: impl Fn(&Table) -> bool) -> Result<FieldIds> {
+        let mut tables = Vec::new();
+        for name in self.list()? {
+            match self.load(&name) {
+                Ok(table) => tables.extend(table.filter(&is_like)),
+                Err(error) if error.is_retryable() => return Err(error),
+                // A table that nobody can load shows nothing that could be read wrongly.
+                Err(_) => {}
+            }
         }
-        let mut tables: Vec<Table> = self.list()?.iter().filter_map(|name| self.load(name).ok().flatten()).collect();
-        tables.retain(is_like);
         tables.sort_by_key(|table| std::cmp::Reverse(table.metadata().last_updated_ms()));
         let mut ids = FieldIds::default();
         tables.iter().for_each(|table| ids.add(table.metadata()));

@@ -329,6 +329,25 @@ def test_of_a_table_that_is_not_kappas_only_our_records_are_shown(log: Path, tmp
     assert len(str(found).splitlines()) < 40
 
 
+def test_rows_without_a_key_of_a_table_that_is_not_kappas_are_compared_themselves(place: Path, tmp_path: Path) -> None:
+    kappa.Log().create("numbers")
+    kappa.Log().append("numbers", [{"at": START + i, "kind": "k", "n": i} for i in range(4)])
+    job = kappa.Job("numbers")
+    schema = {"at": kappa.Timestamp("ms"), "kind": kappa.String, "n": kappa.Int64}
+    job.write(job.read("numbers", schema=schema, event_time="at"))
+    reprocess(job, "metric.ours")
+    rows = kappa.read("metric.ours").to_arrow()
+    numbers = rows.column("n").to_pylist()[::-1]
+    numbers[0] += 7
+    rows = rows.take(list(range(4))[::-1]).set_column(rows.schema.get_field_index("n"), "n", [numbers])
+    pyarrow.parquet.write_table(rows, tmp_path / "rows.parquet")
+    done = command("-c", FOREIGN, str(place), str(tmp_path / "rows.parquet"))
+    assert done.returncode == 0, done.stderr
+    explain = kappa.diff("metric.flink", "metric.ours").explain
+    assert explain({"kind": "k"}).differs, "as many rows, and one of them is another"
+    assert not explain({"n": 1}).differs
+
+
 def test_the_command_line_prints_a_screen_and_a_document(log: Path) -> None:
     done = cli("diff", "right", "wrong", "--explain", "day=2026-03-02,currency=DKK")
     assert done.returncode == 1, done.stderr

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array, make_array};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{and, cast, filter_record_batch, not, or, take, take_record_batch};
 use arrow::datatypes::DataType as ArrowType;
@@ -25,6 +25,7 @@ use crate::plan::expr::Expr;
 use crate::plan::logical::LatePolicy;
 use crate::plan::schema::{Field, Schema};
 use crate::protocol::event_time::{PartitionTime, SourceCounts};
+use crate::query::diff::columns::{normal, shared_type};
 use crate::runtime::decode::{Keep, SourceDecoder};
 
 /// A version's steps, ready to run. One for each thread.
@@ -299,12 +300,13 @@ fn take_bools(values: &BooleanArray, rows: &UInt32Array) -> Result<BooleanArray>
     Ok(take(values, rows, None)?.as_boolean().clone())
 }
 
-/// Which values are the same, null included; numbers by their value, whatever their types, and the rest by its text where the types
-/// are not the same.
+/// Which values are the same, null included: as a comparison of tables has it where the types have one in common, else numbers by
+/// their value, and the rest by its text.
 pub fn equal(a: &dyn Array, b: &dyn Array) -> Result<BooleanArray> {
     let is_comparable = |array: &dyn Array| !array.data_type().is_nested();
-    if a.data_type() == b.data_type() && is_comparable(a) {
-        return Ok(not_distinct(&a, &b)?);
+    if let Some(common) = shared_type(a.data_type(), b.data_type()).filter(|_| is_comparable(a)) {
+        let normal = |array: &dyn Array| normal(&make_array(array.to_data()), &common, "of the rows");
+        return Ok(not_distinct(&normal(a)?, &normal(b)?)?);
     }
     let common = if a.data_type().is_numeric() && b.data_type().is_numeric() { ArrowType::Float64 } else { ArrowType::Utf8 };
     let text = |array: &dyn Array| -> Result<ArrayRef> {

@@ -356,14 +356,20 @@ fn judge(
             report.parted.add(a, b, fates.same_values, tally.records);
         }
     }
-    let same_number = report.rows[0] == report.rows[1];
+    let (same_number, is_known) = (report.rows[0] == report.rows[1], paths.iter().all(Option::is_some));
+    let are_all_kept = report.rows[0] == rows[0].num_rows() as u64;
     report.differs = !same_number
         || if report.is_primary {
             report.rows[0] > 0 && trace::values_differ(rows[0], rows[1])?
-        } else {
+        } else if is_known {
             report.parted.sum() > 0
+        } else {
+            are_all_kept && trace::rows_differ(rows[0], rows[1])?
         };
-    let is_known = paths.iter().all(Option::is_some);
+    if !report.is_primary && !is_known && same_number && !are_all_kept {
+        let of = report.rows[0];
+        report.notes.push(format!("whether these {of} rows are the same in both is not looked at here: kappa diff does"));
+    }
     let facts = Facts {
         differs: report.differs && is_known,
         parted: report.parted,

@@ -141,7 +141,8 @@ pub fn rows_of_key(
         let rows = filter_record_batch(&batch, &rows_of(&batch, &wanted)?)?;
         let room = most.saturating_sub(count as usize);
         count += rows.num_rows() as u64;
-        if rows.num_rows() > 0 {
+        // A slice of no rows would keep all that it is of.
+        if room > 0 && rows.num_rows() > 0 {
             found.push(rows.slice(0, rows.num_rows().min(room)));
         }
         if is_primary && count > 0 {

@@ -124,6 +124,23 @@ fn differ(a: &State, b: &State) -> Result<bool> {
     values_differ(a, b)
 }
 
+/// Whether as many rows are others, whatever their order. They are few.
+pub fn rows_differ(a: &RecordBatch, b: &RecordBatch) -> Result<bool> {
+    let mut left: Vec<RecordBatch> = (0..b.num_rows()).map(|row| b.slice(row, 1)).collect();
+    for row in (0..a.num_rows()).map(|row| a.slice(row, 1)) {
+        let mut same = None;
+        for (place, other) in left.iter().enumerate() {
+            if !values_differ(&row, other)? {
+                same = Some(place);
+                break;
+            }
+        }
+        let Some(place) = same else { return Ok(true) };
+        left.swap_remove(place);
+    }
+    Ok(!left.is_empty())
+}
+
 /// Whether two rows have other values in a column of the same name.
 pub fn values_differ(a: &RecordBatch, b: &RecordBatch) -> Result<bool> {
     for (field, column) in a.schema().fields().iter().zip(a.columns()) {

@@ -135,7 +135,7 @@ fn can_be_compared(data_type: &DataType) -> bool {
 }
 
 /// The type that values of both can be brought to without a loss.
-fn shared_type(a: &DataType, b: &DataType) -> Option<DataType> {
+pub fn shared_type(a: &DataType, b: &DataType) -> Option<DataType> {
     use DataType::{Decimal128, Float32, Float64, Int32, Int64, Timestamp};
     Some(match (a, b) {
         _ if a.equals_datatype(b) => a.clone(),

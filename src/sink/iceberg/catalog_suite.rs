@@ -1,22 +1,25 @@
 //! What every catalog does alike: one suite, and each case of it once for each kind of catalog.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use iceberg::spec::{SnapshotReference, SnapshotRetention};
 
 use super::proxy::Then;
 use super::testing::*;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::schema::{DataType, Field, Schema};
+use crate::protocol::door::{Act, Door, Keeper};
 use crate::sink::Change;
 use crate::table::catalog::Settings;
 use crate::table::expiry::Retention;
-use crate::table::{CommitOutcome, CreateTable, Fence};
+use crate::table::{CommitOutcome, CreateTable, Fence, Table};
 
 suite!(
     a_table_is_made_once_listed_and_dropped,
     tables_are_replaced_together,
     a_column_has_its_id_from_the_other_versions,
+    ids_that_nobody_could_ask_for_are_not_taken_for_none,
     what_is_written_is_read,
     writers_that_race_all_get_in,
     of_two_that_make_a_table_one_does,
@@ -98,12 +101,12 @@ fn tables_are_replaced_together(kind: Kind) {
 /// A name may show them one after the other.
 fn a_column_has_its_id_from_the_other_versions(kind: Kind) {
     let Some(world) = World::on(kind, positions()) else { return };
-    let keys = ["job", "output"];
+    let is_like = |table: &Table| table.property("job") == Some("x");
+    let properties = || [("job".to_owned(), "x".to_owned())].into();
     let make = |table: &str, columns: [(&str, DataType); 3]| {
         let fields = columns.map(|(column, data_type)| Field::new(column, data_type)).to_vec();
-        let properties = keys.map(|key| (key.to_owned(), "x".to_owned())).into();
-        let create = CreateTable { schema: Schema { fields }, properties, ..world.to_create(table, &[]) };
-        let field_ids = world.catalog.field_ids(&create.properties, &keys).unwrap();
+        let create = CreateTable { schema: Schema { fields }, properties: properties(), ..world.to_create(table, &[]) };
+        let field_ids = world.catalog.field_ids(is_like).unwrap();
         world.catalog.create(&CreateTable { field_ids, ..create }).unwrap();
         let made = world.other().require(&world.name(table)).unwrap();
         let fields = made.metadata().current_schema().as_struct().fields().to_vec();
@@ -116,18 +119,44 @@ fn a_column_has_its_id_from_the_other_versions(kind: Kind) {
         make("b", [("k", text.clone()), ("n", double.clone()), ("m", long.clone())]),
         ids([("k", 1), ("n", 4), ("m", 3)])
     );
-    assert_eq!(make("c", [("n", long), ("o", text.clone()), ("k", text)]), ids([("n", 2), ("o", 5), ("k", 1)]));
+    assert_eq!(make("c", [("n", long.clone()), ("o", text.clone()), ("k", text.clone())]), ids([("n", 2), ("o", 5), ("k", 1)]));
     let last = world.other().require(&world.name("c")).unwrap();
     assert!(last.metadata().last_column_id() >= 5);
     if kind == Kind::Rest {
         // Whoever made it died before it had its ids.
-        let create = world.to_create("d", &[]);
+        let fields = [("n", double), ("k", text), ("p", long)].map(|(column, of)| Field::new(column, of)).to_vec();
+        let create = CreateTable { schema: Schema { fields }, properties: properties(), ..world.to_create("d", &[]) };
         let made = world.catalog.create(&create).unwrap();
-        let properties = keys.map(|key| (key.to_owned(), "x".to_owned())).into();
-        let field_ids = world.catalog.field_ids(&properties, &keys).unwrap();
+        let field_ids = world.catalog.field_ids(|table| is_like(table) && table.uuid() != made.uuid()).unwrap();
         let finished = world.catalog.finish(made, &CreateTable { field_ids, ..create }).unwrap();
         let fields = finished.metadata().current_schema().as_struct().fields().to_vec();
-        assert_eq!(fields.iter().map(|field| field.id).collect::<Vec<_>>(), [1, 2, 6]);
+        assert_eq!(fields.iter().map(|field| field.id).collect::<Vec<_>>(), [4, 1, 6]);
+    }
+}
+
+/// A door through which nobody hears where a table is.
+struct Away;
+
+impl Keeper for Away {
+    fn enter(&self, act: Act) -> Result<u64> {
+        if act == Act::Find { Err(Error::new(ErrorKind::Unavailable, "catalog", "no answer")) } else { Ok(0) }
+    }
+
+    fn leave(&self, _: Act, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn ids_that_nobody_could_ask_for_are_not_taken_for_none(kind: Kind) {
+    let Some(world) = World::on(kind, positions()) else { return };
+    let table = world.create("a", &[]);
+    let error = world.other().behind(Door::kept_by(Arc::new(Away))).field_ids(|_| true).unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), ("catalog", true), "{error}");
+    if kind != Kind::Rest {
+        // One that is lost keeps no other from being made.
+        std::fs::remove_file(table.metadata_location().trim_start_matches("file://")).unwrap();
+        assert_eq!(world.other().load(table.name()).unwrap_err().code(), "io");
+        world.other().field_ids(|_| true).unwrap();
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use iceberg::spec::Snapshot;
+
 use super::testing::*;
 use crate::error::ErrorKind;
 use crate::plan::schema::{DataType, Field, Schema};
@@ -24,6 +26,7 @@ suite!(
     what_another_tool_does_to_a_name_is_undone,
     a_name_that_is_gone_does_not_stop_its_version,
     columns_that_mean_something_else_are_refused,
+    what_a_name_has_shown_it_goes_on_with,
     a_promote_and_a_condemnation_exclude_each_other,
     what_a_name_has_shown_is_needed_until_it_may_be_forgotten,
     a_version_that_is_not_kept_is_retired_until_it_serves_again,
@@ -257,6 +260,58 @@ fn columns_that_mean_something_else_are_refused(kind: Kind) {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Refused, "other_columns"));
     assert!(error.message().contains("column n (string) of table") && error.message().contains("held n (long)"), "{error}");
     assert_eq!(world.read("n"), [row("x", 1)]);
+}
+
+/// Earlier releases looked at fewer columns, and have turned names to what is refused now.
+fn what_a_name_has_shown_it_goes_on_with(kind: Kind) {
+    let Some(world) = World::on(kind, settings()) else { return };
+    let columns = |types: [DataType; 3]| {
+        let fields = ["k", "n", "t"].into_iter().zip(types).map(|(name, of)| Field::new(name, of)).collect();
+        Schema { fields }
+    };
+    let other = |table: &str, types| {
+        world.catalog.claim_owner(table, 1).unwrap();
+        let create = CreateTable { schema: columns(types), ..world.to_create(table, &[]) };
+        Version { world: &world, table: world.catalog.create(&create).unwrap(), checkpoint: 0 }
+    };
+    let empty = |version: &mut Version<'_>| {
+        version.checkpoint += 1;
+        let mut commit = commit_of(&version.table, version.checkpoint, vec![]);
+        commit.summary = marker_summary(&version.version(), "t", version.checkpoint, &version.checkpoint.to_string());
+        world.catalog.commit(&[commit], &version.fence()).unwrap().remove(0)
+    };
+    let mut a = Version::new(&world, "a");
+    a.commit(&[row("x", 1)]);
+    let name = turn(&world, "n", &a);
+    let mut b = other("b", [DataType::String, DataType::String, DataType::Int64]);
+    empty(&mut b);
+    assert_eq!(world.catalog.turn_names(&[to(&world, "n", &b)]).unwrap_err().code(), "other_columns");
+
+    world.catalog.alter(name.name(), |builder| {
+        let builder = builder.add_current_schema(b.table.metadata().current_schema().as_ref().clone()).unwrap();
+        let shown = name.metadata().current_snapshot().unwrap();
+        let snapshot = Snapshot::builder()
+            .with_snapshot_id(time::random_positive_i64())
+            .with_parent_snapshot_id(Some(shown.snapshot_id()))
+            .with_sequence_number(shown.sequence_number() + 1)
+            .with_timestamp_ms(shown.timestamp_ms() + 1)
+            .with_manifest_list(shown.manifest_list())
+            .with_summary(shown.summary().clone())
+            .with_schema_id(1)
+            .build();
+        builder.set_branch_snapshot(snapshot, "main").unwrap()
+    });
+    turn(&world, "n", &b);
+    assert_eq!(troubles(&empty(&mut b)), Vec::<&str>::new());
+    let shows = |name: &Table| name.summary(None, "kappa.serving.checkpoint").map(str::to_owned);
+    assert_eq!(shows(&world.catalog.require(name.name()).unwrap()), Some("2".into()));
+    turn(&world, "n", &a);
+    assert_eq!(troubles(&a.commit(&[row("x", 2)])), Vec::<&str>::new());
+    assert_eq!(world.read("n"), [row("x", 2)]);
+    // What it has not shown is looked at as ever.
+    let mut c = other("c", [DataType::String, DataType::Date, DataType::Int64]);
+    empty(&mut c);
+    assert_eq!(world.catalog.turn_names(&[to(&world, "n", &c)]).unwrap_err().code(), "other_columns");
 }
 
 /// A snapshot of the name is pinned; its version forgets its own, and cleans up after itself.

@@ -3,9 +3,14 @@
 use super::serving_tests::{Version, settings, to, turn};
 use super::testing::*;
 use crate::table::TableName;
-use crate::table::serving::{Action, Move, Turned};
+use crate::table::serving::{Action, Move, Turn, Turned};
 
-suite!(a_view_turns_with_its_name, a_view_that_was_left_behind_is_brought, what_somebody_else_has_made_is_not_changed,);
+suite!(
+    a_view_turns_with_its_name,
+    a_view_that_was_left_behind_is_brought,
+    what_somebody_else_has_made_is_not_changed,
+    a_name_is_rolled_back_whatever_its_view_is,
+);
 
 fn with_view(world: &World, name: &str, version: &Version<'_>) -> Move {
     Move { view: Some(world.name(&format!("{name}__view"))), ..to(world, name, version) }
@@ -47,10 +52,7 @@ fn a_view_turns_with_its_name(kind: Kind) {
     world.inject(Fault::RequestLost);
     assert!(matches!(world.catalog.turn_names(&[with_view(&world, "n", &a)]).unwrap(), Turned::Unknown(_)));
     assert_eq!((world.read("n"), selects(&world, &view).as_deref()), (vec![row("x", 11)], Some("b")));
-    let back = Move {
-        turn: crate::table::serving::Turn { action: Action::Rollback, ..to(&world, "n", &a).turn },
-        ..with_view(&world, "n", &a)
-    };
+    let back = Move { turn: Turn { action: Action::Rollback, ..to(&world, "n", &a).turn }, ..with_view(&world, "n", &a) };
     world.inject(Fault::ReplyLost);
     assert!(matches!(world.catalog.turn_names(&[back]).unwrap(), Turned::Unknown(_)));
     let shown = if kind == Kind::Rest { "b" } else { "a" };
@@ -98,4 +100,27 @@ fn what_somebody_else_has_made_is_not_changed(kind: Kind) {
     let error = refused(to(&world, "v", &a));
     assert!(["name_taken", "table_exists"].contains(&error.code()), "{error}");
     turn(&world, "n", &a);
+}
+
+fn a_name_is_rolled_back_whatever_its_view_is(kind: Kind) {
+    let Some(world) = World::on(kind, settings()) else { return };
+    let (mut a, mut b) = (Version::new(&world, "a"), Version::new(&world, "b"));
+    a.commit(&[row("x", 1)]);
+    b.commit(&[row("x", 10)]);
+    turn_with_view(&world, "n", &a);
+    turn_with_view(&world, "n", &b);
+    // Somebody has put a view of his own in its place.
+    world.catalog.set_view(&world.name("other"), &world.name("v"), &b.now());
+    let property = [("kappa.view".to_owned(), world.name("v").to_string())].into();
+    world.catalog.alter(&world.name("n"), |builder| builder.set_properties(property).unwrap());
+    let back = |action| {
+        let moved = to(&world, "n", &a);
+        Move { view: Some(world.name("v")), turn: Turn { action, ..moved.turn }, ..moved }
+    };
+    let error = world.catalog.turn_names(&[back(Action::Promote)]).unwrap_err();
+    assert_eq!(error.code(), "foreign_view", "{error}");
+    assert!(error.hint_text().unwrap().contains("is the view of"), "{error}");
+    let Turned::Done(_, troubles) = world.catalog.turn_names(&[back(Action::Rollback)]).unwrap() else { panic!() };
+    assert_eq!(troubles.iter().map(|it| (&it.name, it.error.code())).collect::<Vec<_>>(), [(&world.name("n"), "foreign_view")]);
+    assert_eq!((world.read("n"), selects(&world, &world.name("v")).as_deref()), (vec![row("x", 1)], Some("b")));
 }

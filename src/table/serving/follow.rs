@@ -91,8 +91,8 @@ impl Catalog {
 
     /// Brings the views that a crash has left behind, where they do not turn with their names; those that cannot be brought.
     fn lagging_views(&self, version: &Table) -> Vec<Trouble> {
-        let names = names(version, SERVES).into_keys().filter(|_| !self.names_metadata());
-        names.filter_map(|name| Some(Trouble { error: self.bring_view(&name).err()?, name })).collect()
+        let names = if self.names_metadata() { Default::default() } else { names(version, SERVES) };
+        self.bring_views(names.keys())
     }
 
     /// The names with snapshots that may name files of a table.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use iceberg::spec::{MAIN_BRANCH, Operation, Schema, SchemaRef, Snapshot, Summary, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, Operation, Schema, Snapshot, Summary, TableMetadata};
 
 use super::turns::{self, Turns};
 use super::view;
@@ -69,10 +69,14 @@ pub(super) fn project(
 
 /// The number that a schema gets in a name: that of the same, or a new one.
 fn number_of(schema: &Schema, name: &TableMetadata) -> i32 {
-    let identifiers = |schema: &Schema| schema.identifier_field_ids().collect::<BTreeSet<i32>>();
-    let is_same = |other: &&SchemaRef| other.as_struct() == schema.as_struct() && identifiers(other) == identifiers(schema);
     let highest = || name.schemas_iter().map(|other| other.schema_id()).max().unwrap_or_default();
-    name.schemas_iter().find(is_same).map_or_else(|| highest() + 1, |other| other.schema_id())
+    name.schemas_iter().find(|other| is_same(other, schema)).map_or_else(|| highest() + 1, |other| other.schema_id())
+}
+
+/// Whether schemas differ in nothing but their numbers.
+fn is_same(one: &Schema, other: &Schema) -> bool {
+    let identifiers = |schema: &Schema| schema.identifier_field_ids().collect::<BTreeSet<i32>>();
+    one.as_struct() == other.as_struct() && identifiers(one) == identifiers(other)
 }
 
 fn summary(version: &Table, turns: &Turns) -> Result<HashMap<String, String>> {
@@ -117,11 +121,16 @@ fn empty(version: &Table) -> Error {
 
 /// Columns are read by their ids: one that a snapshot of the name has under another type cannot be read as the new one.
 fn check_columns(base: &Table, version: &Table) -> Result<()> {
-    let new = meanings(version.metadata().current_schema());
+    let schema = version.metadata().current_schema();
     // Schemas of snapshots that are gone mean nothing any more.
     let metadata = base.metadata();
-    let shown = metadata.snapshots().filter_map(|snapshot| metadata.schema_by_id(snapshot.schema_id()?));
-    for old in shown {
+    let shown = || metadata.snapshots().filter_map(|snapshot| metadata.schema_by_id(snapshot.schema_id()?));
+    // Earlier releases looked at fewer columns: a name that they have turned goes on, and back.
+    if shown().any(|old| is_same(old, schema)) {
+        return Ok(());
+    }
+    let new = meanings(schema);
+    for old in shown() {
         for (id, (name, meaning)) in meanings(old) {
             let Some((new_name, new_meaning)) = new.get(&id) else { continue };
             if !meaning.is_readable_as(new_meaning) {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::follow::Trouble;
 use super::project::project;
-use super::turns::Turn;
+use super::turns::{Action, Turn};
 use super::{GC_BY, GC_ENABLED, SERVED, SERVES};
 use crate::error::{Error, Result};
 use crate::protocol::failpoint;
@@ -59,6 +59,8 @@ struct Prepared {
     begun: Vec<Table>,
     /// Metadata files that nothing names afterwards.
     expired: Vec<String>,
+    /// Views that stay behind.
+    troubles: Vec<Trouble>,
 }
 
 impl Prepared {
@@ -101,7 +103,11 @@ impl Catalog {
                 if self.names_metadata() {
                     files::remove_quietly(&prepared.expired);
                 }
-                let troubles = self.bring_views(moves);
+                // Behind REST, whose transactions know no views, they follow.
+                let known = |to: &Move| prepared.troubles.iter().any(|trouble| trouble.name == to.name);
+                let moved = moves.iter().filter(|to| to.view.is_some() && !self.names_metadata() && !known(to));
+                let mut troubles = self.bring_views(moved.map(|to| &to.name));
+                troubles.append(&mut prepared.troubles);
                 Ok(Turned::Done(prepared.names.into_iter().map(|built| built.table).collect(), troubles))
             }
             Ok(Swapped::Lost(name)) => {
@@ -114,12 +120,6 @@ impl Catalog {
                 Err(error)
             }
         }
-    }
-
-    /// Behind REST, whose transactions know no views, they follow.
-    fn bring_views(&self, moves: &[Move]) -> Vec<Trouble> {
-        let moved = moves.iter().filter(|to| to.view.is_some() && !self.names_metadata());
-        moved.filter_map(|to| Some(Trouble { name: to.name.clone(), error: self.bring_view(&to.name).err()? })).collect()
     }
 
     fn prepare_turn(&self, moves: &[Move], prepared: &mut Prepared) -> Result<()> {
@@ -147,8 +147,15 @@ impl Catalog {
             prepared.names.push(built);
             if let Some(view) = &to.view {
                 // Where it cannot turn in the same transaction it is still looked at before.
-                let view = self.view_swap(&to.name, view, &to.to, &mut prepared.created)?;
-                prepared.views.extend(view.filter(|_| self.names_metadata()));
+                let has_it = base.view().as_ref() == Some(view);
+                match self.view_swap(&to.name, view, has_it, &to.to, &mut prepared.created) {
+                    Ok(view) => prepared.views.extend(view.filter(|_| self.names_metadata())),
+                    // What serves again must not wait for a view.
+                    Err(error) if to.turn.action == Action::Rollback && !error.is_retryable() => {
+                        prepared.troubles.push(Trouble { name: to.name.clone(), error });
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             if let Some(from) = &to.from {
                 versions.leave(from, &to.name, to.retire.as_ref())?;

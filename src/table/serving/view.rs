@@ -7,6 +7,7 @@ use iceberg::NamespaceIdent;
 use iceberg::spec::{Schema, ViewFormatVersion, ViewMetadata, ViewMetadataBuilder, ViewRepresentations, ViewVersion};
 use serde_json::json;
 
+use super::Trouble;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::table::catalog::{Catalog, Table};
@@ -48,8 +49,30 @@ pub fn view_of(name: &TableName, pattern: &str) -> Result<TableName> {
 }
 
 impl Catalog {
-    /// The step of the view of `name` to the table of a version, written where kappa writes it; none if it is there already.
+    /// The step of the view of `name`, which may have it already, to the table of a version, written where kappa writes it; none if
+    /// it is there already.
     pub(super) fn view_swap(
+        &self,
+        name: &TableName,
+        view: &TableName,
+        has_it: bool,
+        version: &Table,
+        created: &mut Vec<String>,
+    ) -> Result<Option<ViewSwap>> {
+        let swap = self.next_view(name, view, version, created);
+        // A name keeps its view: what to call it is no question any more.
+        swap.map_err(|error| {
+            if !has_it || error.is_retryable() {
+                return error;
+            }
+            error.hint(format!(
+                "{view} is the view of {name}: drop what is there now, or let {name} have none, by removing its property \
+                 {PROPERTY} with another tool"
+            ))
+        })
+    }
+
+    fn next_view(
         &self,
         name: &TableName,
         view: &TableName,
@@ -98,7 +121,7 @@ impl Catalog {
             let (Some(view), Some(current)) = (base.view(), turns.current()) else { return Ok(()) };
             let Some(version) = self.load_same(&current.table, current.uuid)? else { return Ok(()) };
             let mut created = Vec::new();
-            let Some(swap) = self.view_swap(name, &view, &version, &mut created)? else { return Ok(()) };
+            let Some(swap) = self.view_swap(name, &view, true, &version, &mut created)? else { return Ok(()) };
             match self.swap_with(&[], &[swap], None)? {
                 // Behind REST somebody may have turned the name and its view meanwhile: once more looks.
                 Swapped::Done => {}
@@ -109,6 +132,11 @@ impl Catalog {
         Err(Error::conflict("view_lost", format!("the view of {name} was changed by somebody else each time"))
             .hint("stop other writers of it")
             .retryable(true))
+    }
+
+    /// Brings the views of names; those that cannot be brought.
+    pub fn bring_views<'a>(&self, names: impl Iterator<Item = &'a TableName>) -> Vec<Trouble> {
+        names.filter_map(|name| Some(Trouble { name: name.clone(), error: self.bring_view(name).err()? })).collect()
     }
 
     /// Refuses a new name where a view of that name is. A server says so itself.
@@ -127,7 +155,7 @@ impl Catalog {
     /// Sets the view of a name to a version, and not the name.
     #[cfg(test)]
     pub(crate) fn set_view(&self, name: &TableName, view: &TableName, version: &Table) {
-        let swap = self.view_swap(name, view, version, &mut vec![]).unwrap().unwrap();
+        let swap = self.view_swap(name, view, false, version, &mut vec![]).unwrap().unwrap();
         assert!(matches!(self.swap_with(&[], &[swap], None).unwrap(), Swapped::Done));
     }
 }
