@@ -23,14 +23,15 @@ pub fn diff(
     options: &Options,
     go_on: &dyn Fn() -> Result<()>,
 ) -> Result<Diff> {
-    let [a, b] = [Subject::load(catalog, checkpoints, names[0])?, Subject::load(catalog, checkpoints, names[1])?];
+    let load = |name: &TableName| Subject::load(catalog, checkpoints, name);
+    let [a, b] = [load(names[0])?, load(names[1])?];
     let lease = leases::take(checkpoints, &[&a.table, &b.table]);
     failpoint::hit("D1");
     // Who condemns looks at the leases afterwards: one of the two sees the other.
     for name in [a.table.name(), b.table.name()] {
         catalog.require(name)?.check_not_condemned()?;
     }
-    let met = meet([&a, &b], Duration::from_millis(options.rendezvous_ms), go_on)?;
+    let met = meet([&a, &b], &load, Duration::from_millis(options.rendezvous_ms), go_on)?;
     let found = comparing::diff(catalog, checkpoints, [a.table.name(), b.table.name()], options, go_on);
     let mut found = found.map_err(|error| not_met(error, &met))?;
     found.report.met = matches!(met, Outcome::Met(_));

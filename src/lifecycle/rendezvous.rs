@@ -9,11 +9,14 @@ use crate::protocol::failpoint;
 use crate::protocol::position::{Position, described, normal};
 use crate::protocol::rendezvous::{NoPlace, Party, meeting_place};
 use crate::query::diff::side::Subject;
+use crate::table::TableName;
 use crate::time::{instant, new_ordered_uuid, now_ms};
 
 const TICK: Duration = Duration::from_millis(20);
 /// So long one of them holds at the most, since the other does not say where it is. On its way to the place nobody holds.
 const HOLD: Duration = Duration::from_secs(10);
+/// So long one that has ended may take to be there again.
+const RESTART: Duration = Duration::from_secs(7);
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,21 @@ struct Version<'a> {
     runner: String,
 }
 
+impl Version<'_> {
+    /// Whether no process runs it any more. What cannot be seen is taken for one that does.
+    fn has_ended(&self) -> bool {
+        self.subject.dir().is_some_and(|dir| matches!(dir.runner(), Ok(None)))
+    }
+}
+
+/// What a version that runs says.
+enum Heard<T> {
+    /// What is waited for.
+    Said(T),
+    /// It is past the place.
+    Past,
+}
+
 /// Takes what was asked back, whatever happens.
 struct Round<'a> {
     id: String,
@@ -50,34 +68,45 @@ impl Drop for Round<'_> {
 /// How one round ended.
 enum Ended {
     Met(Position),
-    /// Somebody was past the place: positions are asked for again.
+    /// Somebody was past the place, or has ended elsewhere: positions are asked for again.
     Again,
     NotMet(String),
 }
 
+/// Loads a table as it is now.
+pub type Load<'a> = &'a dyn Fn(&TableName) -> Result<Subject>;
+
 /// Has the versions of two tables meet, if at least one of them runs. `go_on` is asked now and then whether to.
 ///
 /// # Errors
-/// Those of the disk, and of `go_on`. That they do not meet is none.
-pub fn meet(subjects: [&Subject; 2], limit: Duration, go_on: &dyn Fn() -> Result<()>) -> Result<Outcome> {
-    let newest = |subject: &Subject| subject.kept().snapshots.first().map(|kept| normal(&kept.position));
-    let [a, b] = subjects;
+/// Those of `load` and of `go_on`. That they do not meet is none.
+pub fn meet([a, b]: [&Subject; 2], load: Load<'_>, limit: Duration, go_on: &dyn Fn() -> Result<()>) -> Result<Outcome> {
     let is_same_version = a.manifest.as_ref().zip(b.manifest.as_ref()).is_some_and(|(a, b)| a.version == b.version);
     if limit.is_zero() || !a.is_ours() || !b.is_ours() || is_same_version || newest(a) == newest(b) {
         return Ok(Outcome::NotNeeded);
     }
-    let versions = [version(a), version(b)];
+    let mut versions = [version(a), version(b)];
     if versions.iter().all(|version| version.files.is_none()) {
         return Ok(Outcome::NotNeeded);
     }
     let began = instant();
+    let mut loaded;
     loop {
-        match round(&versions, began, limit, go_on)? {
+        match round(&versions, load, began, limit, go_on)? {
             Ended::Met(place) => return Ok(Outcome::Met(place)),
             Ended::NotMet(why) => return Ok(Outcome::NotMet(why)),
             Ended::Again => {}
         }
+        loaded = [load(a.table.name())?, load(b.table.name())?];
+        if let Some(place) = newest(&loaded[0]).filter(|place| newest(&loaded[1]).as_ref() == Some(place)) {
+            return Ok(Outcome::Met(place));
+        }
+        versions = [version(&loaded[0]), version(&loaded[1])];
     }
+}
+
+fn newest(subject: &Subject) -> Option<Position> {
+    subject.kept().snapshots.first().map(|kept| normal(&kept.position))
 }
 
 fn version(subject: &Subject) -> Version<'_> {
@@ -92,79 +121,109 @@ fn version(subject: &Subject) -> Version<'_> {
     }
 }
 
-fn round(versions: &[Version<'_>; 2], began: Instant, limit: Duration, go_on: &dyn Fn() -> Result<()>) -> Result<Ended> {
+fn round(
+    versions: &[Version<'_>; 2],
+    load: Load<'_>,
+    began: Instant,
+    limit: Duration,
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<Ended> {
     let held_until = limit.min(began.elapsed() + HOLD);
     let left = limit.saturating_sub(began.elapsed());
     // The versions give up by themselves, a little later than who asks.
     let mut request = Request::until(now_ms().saturating_add(left.as_millis() as i64 + 1_000));
     let round = Round { id: new_ordered_uuid().to_string(), versions };
     let ask = |request: &Request| {
-        versions.iter().filter_map(|version| version.files.as_ref()).try_for_each(|files| files.ask(&round.id, request))
+        let asked =
+            versions.iter().filter_map(|version| version.files.as_ref()).try_for_each(|files| files.ask(&round.id, request));
+        asked.err().map(|error| Ended::NotMet(format!("they could not be asked: {error}")))
     };
-    ask(&request)?;
-    failpoint::hit("D2");
-    let mut held = [None, None];
-    while !done(versions, &mut held, |version| {
-        let answer = version.files.as_ref()?.answered(&round.id).filter(|answer| answer.state == AnswerState::Held)?;
-        Some(Party::Holds { position: answer.position, ends: answer.ends })
-    }) {
-        if let Some(why) = wait(versions, &held, began, held_until, go_on)? {
-            return Ok(Ended::NotMet(why));
-        }
+    if let Some(ended) = ask(&request) {
+        return Ok(ended);
     }
-    let party = |side: usize| {
-        held[side].clone().unwrap_or_else(|| {
-            let kept = versions[side].subject.kept().snapshots;
-            Party::Stands(kept.into_iter().map(|kept| kept.position).collect())
+    failpoint::hit("D2");
+    let holds = |files: &Files| {
+        files.answered(&round.id).map(|answer| match answer.state {
+            AnswerState::Held => Heard::Said(Party::Holds { position: answer.position, ends: answer.ends }),
+            _ => Heard::Past,
         })
     };
-    let place = match meeting_place(&[party(0), party(1)]) {
+    let held = match hear_all(versions, began, held_until, go_on, &holds, &|_| Ok(None))? {
+        Ok(held) => held,
+        Err(ended) => return Ok(ended),
+    };
+    let stands = |version: &Version<'_>| {
+        let kept = version.subject.kept().snapshots;
+        Party::Stands(kept.into_iter().map(|kept| kept.position).collect())
+    };
+    let [a, b] = held;
+    let place = match meeting_place(&[a.unwrap_or_else(|| stands(&versions[0])), b.unwrap_or_else(|| stands(&versions[1]))]) {
         Ok(place) => place,
         Err(why) => return Ok(Ended::NotMet(in_words(why, versions))),
     };
     request.place = Some(place.clone());
-    ask(&request)?;
+    if let Some(ended) = ask(&request) {
+        return Ok(ended);
+    }
     failpoint::hit("D3");
-    let mut reached = [None, None];
-    while !done(versions, &mut reached, |version| {
-        let answer = version.files.as_ref()?.answered(&round.id);
-        answer.map(|answer| answer.state).filter(|state| *state != AnswerState::Held)
-    }) {
-        if let Some(why) = wait(versions, &reached, began, limit, go_on)? {
-            return Ok(Ended::NotMet(format!("{why}, on the way to {}", described(&place))));
-        }
-    }
-    let is_past = reached.iter().flatten().any(|state| *state == AnswerState::Past);
-    Ok(if is_past { Ended::Again } else { Ended::Met(place) })
+    let reached = |files: &Files| match files.answered(&round.id)?.state {
+        AnswerState::Held => None,
+        AnswerState::Past => Some(Heard::Past),
+        AnswerState::Reached => Some(Heard::Said(())),
+    };
+    let stands_there = |version: &Version<'_>| {
+        let is_there = newest(&load(version.subject.table.name())?) == Some(normal(&place));
+        Ok(is_there.then_some(()))
+    };
+    Ok(match hear_all(versions, began, limit, go_on, &reached, &stands_there)? {
+        Ok(_) => Ended::Met(place),
+        Err(Ended::NotMet(why)) => Ended::NotMet(format!("{why}, on the way to {}", described(&place))),
+        Err(ended) => ended,
+    })
 }
 
-/// Whether all that run have said what is waited for. What was said once is kept.
-fn done<T>(versions: &[Version<'_>; 2], said: &mut [Option<T>; 2], hear: impl Fn(&Version<'_>) -> Option<T>) -> bool {
-    for (version, said) in versions.iter().zip(said.iter_mut()) {
-        if said.is_none() {
-            *said = hear(version);
-        }
-    }
-    versions.iter().zip(said.iter()).all(|(version, said)| version.files.is_none() || said.is_some())
-}
-
-/// Waits a little; why not to wait any longer.
-fn wait<T>(
+/// What all that run say, or how the round ended before. What was said once is kept. Of one that has ended `stands` may know it.
+fn hear_all<T>(
     versions: &[Version<'_>; 2],
-    said: &[Option<T>; 2],
     began: Instant,
     limit: Duration,
     go_on: &dyn Fn() -> Result<()>,
-) -> Result<Option<String>> {
-    go_on()?;
-    if began.elapsed() >= limit {
-        let silent = versions.iter().zip(said).filter(|(version, said)| version.files.is_some() && said.is_none());
-        let silent: Vec<String> = silent.map(|(version, _)| format!("{} ({})", version.table, version.runner)).collect();
-        let seconds = (limit.as_secs_f64() * 10.0).round() / 10.0;
-        return Ok(Some(format!("{} did not come to one within {seconds} s", silent.join(" and "))));
+    hear: &dyn Fn(&Files) -> Option<Heard<T>>,
+    stands: &dyn Fn(&Version<'_>) -> Result<Option<T>>,
+) -> Result<Result<[Option<T>; 2], Ended>> {
+    let (mut said, mut ended) = ([None, None], [None, None]);
+    loop {
+        let mut silent = Vec::new();
+        for ((version, said), ended) in versions.iter().zip(said.iter_mut()).zip(ended.iter_mut()) {
+            let Some(files) = version.files.as_ref().filter(|_| said.is_none()) else { continue };
+            // In this order: what it said last is heard.
+            let has_ended = version.has_ended();
+            match hear(files) {
+                Some(Heard::Said(heard)) => *said = Some(heard),
+                Some(Heard::Past) => return Ok(Err(Ended::Again)),
+                None if !has_ended => *ended = None,
+                None if ended.is_none() => (*said, *ended) = (stands(version)?, Some(instant())),
+                None => {}
+            }
+            if said.is_none() {
+                silent.push(format!("{} ({})", version.table, version.runner));
+            }
+        }
+        if silent.is_empty() {
+            return Ok(Ok(said));
+        }
+        go_on()?;
+        let is_gone = |ended: &Option<Instant>| ended.is_some_and(|ended| ended.elapsed() >= RESTART);
+        if ended.iter().zip(&said).any(|(ended, said)| said.is_none() && is_gone(ended)) {
+            return Ok(Err(Ended::Again));
+        }
+        if began.elapsed() >= limit {
+            let seconds = (limit.as_secs_f64() * 10.0).round() / 10.0;
+            let why = format!("{} did not come to one within {seconds} s", silent.join(" and "));
+            return Ok(Err(Ended::NotMet(why)));
+        }
+        std::thread::sleep(TICK);
     }
-    std::thread::sleep(TICK);
-    Ok(None)
 }
 
 fn in_words(why: NoPlace, versions: &[Version<'_>; 2]) -> String {

@@ -277,6 +277,96 @@ def test_a_process_that_asked_and_died_while_one_held_does_not_keep_it(script: P
         wait_for(lambda: files(place) == [], "requests and answers to go", 10)
 
 
+def test_a_process_that_asked_and_hangs_keeps_nobody_for_long(script: Path, place: Path) -> None:
+    with records(), two(script):
+        apart()
+        command = [sys.executable, "-m", "kappa", "diff", "a", "b", "--rendezvous", "300s", "--json"]
+        armed = {**os.environ, "KAPPA_FAILPOINT": "D2:1:stop"}
+        asking = subprocess.Popen(command, stdout=subprocess.PIPE, env=armed)
+        try:
+            wait_for(lambda: len(list(place.glob("checkpoints/*/rendezvous/*.answer"))) == 2, "both to hold", 20)
+            before = {table: sum(row["n"] for row in kappa.read(table)) for table in ("a", "b")}
+            for table, rows in before.items():
+                wait_for(lambda: sum(row["n"] for row in kappa.read(table)) > rows + 100, f"rows of {table}", 20)  # noqa: B023
+            # Others can meet meanwhile.
+            apart()
+            assert kappa.diff("a", "b").to_dict()["met"]
+            apart()
+        finally:
+            os.kill(asking.pid, signal.SIGCONT)
+        # It begins again.
+        said, _ = asking.communicate(timeout=60)
+        assert json.loads(said)["data"]["met"], said
+        assert files(place) == []
+
+
+def test_where_nobody_can_be_asked_a_position_that_both_had_is_taken(script: Path, place: Path) -> None:
+    with records(), two(script) as (_, b):
+        assert kappa.diff("a", "b").to_dict()["met"]
+        # So that they stay apart.
+        os.kill(b.process.pid, signal.SIGSTOP)
+        apart()
+        for folder in place.glob("checkpoints/*/rendezvous"):
+            folder.rmdir()
+            folder.write_text("")
+        found = kappa.diff("a", "b")
+        report = found.to_dict()
+        assert not report["met"]
+        assert not found.differs
+        assert any("they could not be asked" in note for note in report["notes"]), report["notes"]
+
+
+def test_a_version_that_ends_is_not_waited_for(script: Path, place: Path) -> None:
+    with records(), two(script) as (_, b):
+        assert kappa.diff("a", "b").to_dict()["met"]
+        os.kill(b.process.pid, signal.SIGSTOP)
+        apart()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            asked = pool.submit(kappa.diff, "a", "b", rendezvous="300s")
+            wait_for(lambda: any(place.glob("checkpoints/*/rendezvous/*.answer")), "one of them to hold", 20)
+            b.process.kill()
+            b.process.wait()
+            report = asked.result(60).to_dict()
+        why = "default.b does not run, and the other is past all of its snapshots"
+        assert any(why in note for note in report["notes"]), report["notes"]
+
+
+def test_a_version_that_has_ended_at_the_place_is_met_there(script: Path, place: Path) -> None:
+    def append() -> None:
+        kappa.Log().append("t", [{"k": i % 7, "at": i} for i in range(1_500)])
+
+    def rows(table: str) -> int:
+        return sum(row["n"] for row in kappa.read(table))
+
+    def answers(state: str) -> int:
+        return sum(f'"{state}"' in path.read_text() for path in place.glob("checkpoints/*/rendezvous/*.answer"))
+
+    append()
+    with two(script) as (a, b):
+        wait_for(lambda: rows("a") == rows("b") == 1_500, "rows")
+        os.kill(a.process.pid, signal.SIGSTOP)
+        append()
+        wait_for(lambda: rows("b") == 3_000, "rows")
+        command = [sys.executable, "-m", "kappa", "diff", "a", "b", "--rendezvous", "300s", "--json"]
+        armed = {**os.environ, "KAPPA_FAILPOINT": "D2:1:stop"}
+        asking = subprocess.Popen(command, stdout=subprocess.PIPE, env=armed)
+        try:
+            wait_for(lambda: answers("held") == 1, "b to hold", 20)
+            os.kill(a.process.pid, signal.SIGCONT)
+            wait_for(lambda: answers("held") == 2, "both to hold", 20)
+            os.kill(b.process.pid, signal.SIGSTOP)
+        finally:
+            os.kill(asking.pid, signal.SIGCONT)
+        # It holds where they meet, and dies before it says so.
+        wait_for(lambda: answers("reached") == 1, "a to come there", 20)
+        b.process.kill()
+        b.process.wait()
+        said, _ = asking.communicate(timeout=30)
+        report = json.loads(said)["data"]
+        assert report["met"], report["notes"]
+        assert report["a"]["offsets"]["t"] == report["b"]["offsets"]["t"] == {"0": 1_000, "1": 1_000, "2": 1_000}
+
+
 def test_versions_of_a_cluster_meet_between_markers_of_transactions(kafka: Kafka, topic: str, place: Path) -> None:
     from admin import row
 

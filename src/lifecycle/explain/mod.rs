@@ -165,14 +165,15 @@ pub fn explain(
     let began = instant();
     let catalog = Catalog::of(settings)?;
     let checkpoints = Settings::directory("checkpoints", &settings.checkpoints)?;
-    let load = |name| Subject::load(&catalog, &checkpoints, name);
+    let load = |name: &TableName| Subject::load(&catalog, &checkpoints, name);
     let mut subjects = [load(names[0])?, load(names[1])?];
     let _lease = leases::take(&checkpoints, &[&subjects[0].table, &subjects[1].table]);
     // Who condemns looks at the leases afterwards: one of the two sees the other.
     subjects.iter().try_for_each(|subject| catalog.require(subject.table.name())?.check_not_condemned())?;
     let mut met = Outcome::NotNeeded;
     if options.snapshots.is_none() {
-        met = meet([&subjects[0], &subjects[1]], Duration::from_millis(options.rendezvous_ms), &|| tell(0, 0))?;
+        let limit = Duration::from_millis(options.rendezvous_ms);
+        met = meet([&subjects[0], &subjects[1]], &load, limit, &|| tell(0, 0))?;
         subjects = [load(names[0])?, load(names[1])?];
     }
     let [a, b] = &subjects;
